@@ -1,0 +1,173 @@
+"""Pages made from the project's own data, so that they cannot drift: configuration keys and requirements.
+
+Two directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with
+the docstring of each field; ``requirements`` renders `tests.requirements`.
+"""
+
+from __future__ import annotations
+
+import enum
+import typing
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import ClassVar
+
+import attrs
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+from mcpgateway.config import model
+from mcpgateway.durations import format as format_duration
+from tests.requirements import REQUIREMENTS, Requirement
+
+NOT_KEYS = {"name", "source"}
+"""Fields that are not written in a file: a thing's name is its key, and where it came from is known."""
+
+
+class Generated(SphinxDirective):
+    """A directive whose content is Markdown made by `lines`."""
+
+    has_content: ClassVar[bool] = False
+
+    def lines(self) -> Iterator[str]:
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        container = nodes.container()
+        self.state.nested_parse(StringList(list(self.lines()), source=self.name), self.content_offset, container)
+        return list(container.children)
+
+
+# ---- configuration -------------------------------------------------------------------------------------------------
+
+
+class ConfigurationKeys(Generated):
+    def lines(self) -> Iterator[str]:
+        for path, what, fields in sections():
+            yield from (f"**{path}**{what}", "")
+            yield from ("| key | type | default | |", "|---|---|---|---|")
+            yield from (row(owner, field, kind) for owner, field, kind in fields)
+            yield ""
+
+
+Field: typing.TypeAlias = "tuple[type, attrs.Attribute[object], object]"
+
+
+def sections() -> Iterator[tuple[str, str, list[Field]]]:
+    """Every table of keys: its path in the file, a remark, its fields."""
+    yield from walk(model.Config, "top level")
+    for kind in model.ServerConfig.__subclasses__():
+        extra = [field for field in fields_of(kind) if field[1].name not in attrs.fields_dict(model.ServerConfig)]
+        yield f"servers.*name*, type `{kind.type}`", ", besides the keys of every server", extra
+
+
+def walk(cls: type, path: str) -> Iterator[tuple[str, str, list[Field]]]:
+    fields = fields_of(cls)
+    yield path, "", [field for field in fields if section_of(field[2]) is None]
+    for _, field, kind in fields:
+        inner = section_of(kind)
+        if inner is not None:
+            name = f"{field.name}.*name*" if is_mapping(kind) else field.name
+            yield from walk(inner, name if cls is model.Config else f"{path}.{name}")
+
+
+def fields_of(cls: type) -> list[Field]:
+    hints = typing.get_type_hints(cls)
+    return [(cls, field, hints[field.name]) for field in attrs.fields(cls) if field.name not in NOT_KEYS]
+
+
+def is_mapping(kind: object) -> bool:
+    return typing.get_origin(kind) is Mapping
+
+
+def section_of(kind: object) -> type | None:
+    """The attrs class whose keys a value of this type has, if it has any."""
+    for part in (kind, *typing.get_args(kind)):
+        if isinstance(part, type) and attrs.has(part):
+            return part
+    return None
+
+
+def row(owner: type, field: attrs.Attribute[object], kind: object) -> str:
+    return f"| `{field.name}` | {type_text(kind)} | {default_text(field, kind)} | {doc_of(owner, field.name)} |"
+
+
+def type_text(kind: object) -> str:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return ", ".join(f"`{member.value}`" for member in kind)
+    simple = {bool: "boolean", int: "integer", float: "duration", str: "string", Path: "path", type(None): "null"}
+    if isinstance(kind, type):
+        return simple.get(kind, "string")
+    parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
+    if typing.get_origin(kind) is tuple:
+        return f"list of {type_text(parts[0])}s"
+    if is_mapping(kind):
+        return f"mapping to {type_text(parts[1])}s"
+    return type_text(next(part for part in parts if part is not type(None)))
+
+
+def default_text(field: attrs.Attribute[object], kind: object) -> str:
+    default = field.default
+    if default is attrs.NOTHING:
+        return "required"
+    if isinstance(default, enum.Enum):
+        return f"`{default.value}`"
+    if isinstance(default, float):
+        return f"`{format_duration(default)}`"
+    if isinstance(default, bool):
+        return f"`{str(default).lower()}`"
+    if isinstance(default, tuple):
+        return "`[" + ", ".join(f'"{entry}"' for entry in default) + "]`"
+    if isinstance(default, str | int):
+        return f"`{default}`" if default != "" else ""
+    return "" if not is_mapping(kind) else "`{}`"
+
+
+def doc_of(owner: type, name: str) -> str:
+    """The docstring below a field, on its own class or the one that it inherits the field from."""
+    for cls in owner.__mro__:
+        if cls.__module__.startswith("mcpgateway."):
+            analyzer = ModuleAnalyzer.for_module(cls.__module__)
+            lines = analyzer.find_attr_docs().get((cls.__name__, name))
+            if lines:
+                return " ".join(lines).strip().replace("|", "\\|")
+    return ""
+
+
+# ---- requirements --------------------------------------------------------------------------------------------------
+
+
+class Requirements(Generated):
+    def lines(self) -> Iterator[str]:
+        counts = {state: sum(each.state == state for each in REQUIREMENTS) for state in ("proved", "later", "refused")}
+        yield from (", ".join(f"{count} {state}" for state, count in counts.items()) + ".", "")
+        for source in dict.fromkeys(each.source for each in REQUIREMENTS):
+            yield from (f"**{source[0].upper()}{source[1:]}**", "", "| id | | |", "|---|---|---|")
+            yield from (
+                f"| `{each.id}` | {cell(each.text)} | {state_text(each)} |"
+                for each in REQUIREMENTS
+                if each.source == source
+            )
+            yield ""
+
+
+def state_text(each: Requirement) -> str:
+    if each.tests:
+        return "proved by " + ", ".join(f"`{test}`" for test in each.tests)
+    return cell(f"later: {each.later}" if each.later is not None else f"refused: {each.refused}")
+
+
+def cell(text: str) -> str:
+    """Text that Markdown leaves alone in a table."""
+    for character in "\\|*_<[{$":
+        text = text.replace(character, f"\\{character}")
+    return text
+
+
+def setup(app: Sphinx) -> dict[str, bool]:
+    app.add_directive("configuration-keys", ConfigurationKeys)
+    app.add_directive("requirements", Requirements)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,128 @@
+"""A client of a namespace without any wire: what Python code that embeds the gateway calls.
+
+Values are decoded JSON, as MCP spells it. The era does not matter here: each server is spoken to in its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+import trio
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import Event
+from mcpgateway.calls.namespace import Namespace
+from mcpgateway.errors import JSON, ErrorReply
+from mcpgateway.protocol.revisions import LATEST_LEGACY
+from mcpgateway.sessions.caller import Caller
+from mcpgateway.wire.waiting import Wait
+
+OnProgress: TypeAlias = Callable[[dict[str, JSON]], Awaitable[None]]
+"""Gets the params of each progress notification (``progress``, ``total``, ``message``), in order, before the reply."""
+
+_TOKEN = 1
+
+
+class Client:
+    """Calls on one namespace. Holds nothing that needs closing; made by `mcpgateway.gateway.Gateway.client`.
+
+    Every method raises `ErrorReply` for a JSON-RPC error of the server, another `GatewayError` where no server could
+    answer, and `trio.TooSlowError` past its ``timeout`` (seconds). A call that is cancelled is cancelled at the server.
+    """
+
+    def __init__(self, namespace: Namespace) -> None:
+        self._namespace = namespace
+        self._caller = Caller(None, LATEST_LEGACY, jsonrpc.raw_of({}))
+
+    async def request(
+        self,
+        method: str,
+        params: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, JSON]:
+        """Any request; the result."""
+        message = jsonrpc.request(b"1", method, params or {})
+        wait = Wait()
+        with trio.fail_after(timeout) if timeout is not None else trio.CancelScope():
+            reply = await self._namespace.serve(self._caller, message, wait, _ProgressBack(on_progress))
+        if reply.message.error is not None:
+            raise _error(jsonrpc.value_of(reply.message.error))
+        result = jsonrpc.value_of(reply.message.result or b"{}")
+        return result if isinstance(result, dict) else {}
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, JSON]:
+        """Call a tool by its exposed name; the ``CallToolResult``. A tool that failed has ``isError`` set in it."""
+        params: dict[str, object] = {"name": name, "arguments": arguments or {}}
+        if on_progress is not None:
+            params["_meta"] = {"progressToken": _TOKEN}
+        return await self.request("tools/call", params, timeout=timeout, on_progress=on_progress)
+
+    async def get_prompt(
+        self, name: str, arguments: Mapping[str, str] | None = None, *, timeout: float | None = None
+    ) -> dict[str, JSON]:
+        """The ``GetPromptResult``."""
+        return await self.request("prompts/get", {"name": name, "arguments": arguments or {}}, timeout=timeout)
+
+    async def read_resource(self, uri: str, *, timeout: float | None = None) -> dict[str, JSON]:
+        """The ``ReadResourceResult``."""
+        return await self.request("resources/read", {"uri": uri}, timeout=timeout)
+
+    async def list_tools(self) -> list[JSON]:
+        """All tools, of all pages; each as its server lists it, under its exposed name."""
+        return await self._list("tools/list", "tools")
+
+    async def list_prompts(self) -> list[JSON]:
+        """All prompts, of all pages."""
+        return await self._list("prompts/list", "prompts")
+
+    async def list_resources(self) -> list[JSON]:
+        """All resources, of all pages."""
+        return await self._list("resources/list", "resources")
+
+    async def list_resource_templates(self) -> list[JSON]:
+        """All resource templates, of all pages."""
+        return await self._list("resources/templates/list", "resourceTemplates")
+
+    async def _list(self, method: str, member: str) -> list[JSON]:
+        entries: list[JSON] = []
+        cursor: JSON = None
+        while True:
+            result = await self.request(method, {} if cursor is None else {"cursor": cursor})
+            page = result.get(member)
+            entries += page if isinstance(page, list) else []
+            following = result.get("nextCursor")
+            if following is None or following == cursor:
+                return entries
+            cursor = following
+
+
+class _ProgressBack:
+    """Hands progress to a callback; other events of a call have nobody to go to."""
+
+    def __init__(self, on_progress: OnProgress | None) -> None:
+        self._on_progress = on_progress
+
+    async def send(self, event: Event) -> None:
+        message = event.message
+        if self._on_progress is None or message is None or message.method != "notifications/progress":
+            await trio.lowlevel.checkpoint()
+            return
+        params = jsonrpc.value_of(message.params or b"{}")
+        await self._on_progress(params if isinstance(params, dict) else {})
+
+
+def _error(error: JSON) -> ErrorReply:
+    if not isinstance(error, dict):
+        return ErrorReply(0, "the server answered with an error that is not an object")
+    code, text = error.get("code"), error.get("message")
+    return ErrorReply(code if isinstance(code, int) else 0, str(text), error.get("data"))

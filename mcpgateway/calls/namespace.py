@@ -1,0 +1,61 @@
+"""A namespace at work: which server answers a client's request, and what the gateway answers itself.
+
+Two shapes share one interface. `RawNamespace` shows one server as it is: what it does not have to look at passes
+through to the byte. `MergedNamespace` shows several as one, by tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from msgspec import Raw
+
+from mcpgateway.adapters.base import Back, Reply
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.server import Server
+from mcpgateway.sessions.caller import Caller
+from mcpgateway.wire.waiting import Wait
+
+
+class Namespace(Protocol):
+    """What clients on one path see."""
+
+    name: str
+    """The path below ``/mcp/``; empty for ``/mcp`` itself."""
+
+    @property
+    def servers(self) -> tuple[Server, ...]: ...
+
+    async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
+        """Answer a legacy handshake: the raw ``InitializeResult``, and whether a session is to be kept.
+
+        ``session`` is the id that the session will have if so; links opened for it carry it.
+
+        :raises EraMismatch: no server here speaks the legacy era
+        :raises ServerError: the one server here cannot be reached
+        """
+
+    async def serve(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None
+    ) -> Reply:
+        """Answer a request. ``headers`` are the MCP headers it came with, to go along where the server takes them.
+
+        :raises GatewayError: no server could answer
+        """
+
+    async def notify(self, caller: Caller, message: Message) -> None:
+        """Pass a notification of a client on to whom it concerns."""
+
+
+MCP_HEADERS = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
+
+
+def forwarded(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """The MCP headers of a modern request that go along to the server; nothing else does, least of all credentials."""
+    return {name: value for name, value in headers.items() if name[:4] == b"mcp-" and name != b"mcp-session-id"}
+
+
+def speaks(server: Server, era: Era | None) -> bool:
+    return era is None or server.may_speak(era)

@@ -1,0 +1,232 @@
+"""What a configuration means, beyond the kinds of its values: bounds, names, references. Pure.
+
+Each check is a function over one part that yields what it finds. Nothing here shows the value of a header, of a
+variable or of a URL.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import attrs
+
+from mcpgateway import durations
+from mcpgateway.catalog.rules import Naming, ToolRules
+from mcpgateway.config.document import Address
+from mcpgateway.config.model import (
+    Config,
+    HttpServer,
+    InProcessServer,
+    Limits,
+    Links,
+    Listen,
+    Logging,
+    NamespaceConfig,
+    Secret,
+    ServerConfig,
+    StdioServer,
+)
+from mcpgateway.config.structuring import Finding, did_you_mean
+
+RESERVED = frozenset(
+    "mcp stream sse message messages ws tools health livez readyz metrics namespaces analytics deploy delete "
+    "services sessions api admin oauth static .well-known".split()
+)
+"""First segments of paths that the gateway serves itself."""
+
+LEVELS = ("debug", "info", "warning", "error")
+FORMATS = ("text", "json")
+
+_Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
+
+_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
+_SEPARATOR = re.compile(r"[A-Za-z0-9_-]{1,4}")
+_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OBJECT = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+
+
+def check(config: Config, *, servers: Collection[str] | None, is_file: Callable[[Path], bool]) -> list[Finding]:
+    """Everything that is wrong or odd with a configuration.
+
+    ``servers`` are the names that the file gives, those that did not fit included, or ``None`` where it cannot be told;
+    ``is_file`` looks for a file.
+    """
+    return [
+        *_gateway(config),
+        *_listen(config.listen, config.insecure, is_file),
+        *_logging(config.logging),
+        *_naming(config.naming, ("naming",)),
+        *_each("servers", config.servers, _server),
+        *_each("namespaces", config.namespaces, lambda namespace, at: _namespace(namespace, at, servers)),
+    ]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a listener on this host can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+# ---- the gateway -----------------------------------------------------------------------------------------------------
+
+
+def _gateway(config: Config) -> Iterator[Finding]:
+    if config.lazy_above < 0:
+        yield Finding(("lazy_above",), "must be 0 or more")
+
+
+def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
+    at: Address = ("listen",)
+    if not 0 <= listen.port <= 65535:
+        yield Finding((*at, "port"), f"must be 0 (any free port) to 65535, not {listen.port}")
+    if not listen.host:
+        yield Finding((*at, "host"), "is empty (127.0.0.1 for this machine only, 0.0.0.0 for all interfaces)")
+    elif not insecure and not is_loopback(listen.host):
+        text = "reaches beyond this machine, and there is no authentication: say 'insecure: true' if that is meant"
+        yield Finding((*at, "host"), text)
+    if listen.tls is not None:
+        for key, path in attrs.asdict(listen.tls).items():
+            if not is_file(path):
+                yield Finding((*at, "tls", key), f"no such file: {path}")
+    yield from _limits(listen.limits, (*at, "limits"))
+
+
+def _limits(limits: Limits, at: Address) -> Iterator[Finding]:
+    for name, bound in attrs.asdict(limits).items():
+        if bound <= 0:
+            yield Finding((*at, name), "must be more than 0")
+
+
+def _logging(logging: Logging) -> Iterator[Finding]:
+    yield from _one_of(logging.level, LEVELS, ("logging", "level"))
+    yield from _one_of(logging.format, FORMATS, ("logging", "format"))
+
+
+def _one_of(value: str, allowed: tuple[str, ...], at: Address) -> Iterator[Finding]:
+    if value not in allowed:
+        yield Finding(at, f"must be one of {', '.join(allowed)}{did_you_mean(value, list(allowed))}")
+
+
+# ---- what servers and namespaces share -------------------------------------------------------------------------------
+
+
+def _each(
+    section: str, parts: Mapping[str, _Part], look: Callable[[_Part, Address], Iterator[Finding]]
+) -> Iterator[Finding]:
+    for name, part in parts.items():
+        yield from _name(name, section)
+        yield from look(part, (section, name))
+
+
+def _name(name: str, section: str) -> Iterator[Finding]:
+    if not _NAME.fullmatch(name):
+        yield Finding((section, name), "names have 1 to 64 letters, digits, '.', '_' or '-', and not dots only")
+    elif name in RESERVED:
+        text = f"the gateway serves /{name} itself, so this is reachable at /mcp/{name} only"
+        yield Finding((section, name), text, odd=True)
+
+
+def _naming(naming: Naming, at: Address) -> Iterator[Finding]:
+    if not _SEPARATOR.fullmatch(naming.separator):
+        yield Finding((*at, "separator"), "must be 1 to 4 letters, digits, '_' or '-'")
+
+
+def _tools(tools: ToolRules, at: Address) -> Iterator[Finding]:
+    for target, count in Counter(tools.rename.values()).items():
+        if count > 1:
+            originals = " and ".join(repr(name) for name, renamed in tools.rename.items() if renamed == target)
+            yield Finding((*at, "rename"), f"{originals} are all renamed to {target!r}")
+
+
+# ---- namespaces ------------------------------------------------------------------------------------------------------
+
+
+def _namespace(namespace: NamespaceConfig, at: Address, servers: Collection[str] | None) -> Iterator[Finding]:
+    at_servers = (*at, "servers")
+    if not namespace.servers:
+        yield Finding(at_servers, "names no server")
+    for index, name in enumerate(namespace.servers):
+        if servers is not None and name not in servers:
+            yield Finding((*at_servers, index), f"there is no server {name!r}{did_you_mean(name, list(servers))}")
+        if name in namespace.servers[:index]:
+            yield Finding((*at_servers, index), f"server {name!r} is named twice")
+    yield from _naming(namespace.naming, (*at, "naming"))
+    yield from _tools(namespace.tools, (*at, "tools"))
+
+
+# ---- servers ---------------------------------------------------------------------------------------------------------
+
+
+def _server(server: ServerConfig, at: Address) -> Iterator[Finding]:
+    yield from _links(server.links, (*at, "links"))
+    yield from _tools(server.tools, (*at, "tools"))
+    for key in "timeout", "startup_timeout":
+        if getattr(server, key) <= 0:
+            yield Finding((*at, key), "must be more than 0s")
+    if server.max_timeout < server.timeout:
+        yield Finding((*at, "timeout"), f"is longer than 'max_timeout' ({durations.format(server.max_timeout)})")
+    match server:
+        case StdioServer():
+            yield from _stdio(server, at)
+        case HttpServer():
+            yield from _http(server, at)
+        case InProcessServer() if not _OBJECT.fullmatch(server.module):
+            yield Finding((*at, "module"), "must be 'package.module:attribute'")
+
+
+def _links(links: Links, at: Address) -> Iterator[Finding]:
+    if links.min < 0:
+        yield Finding((*at, "min"), "must be 0 or more")
+    if links.max is not None and links.max < 1:
+        yield Finding((*at, "max"), "must be 1 or more")
+    elif links.max is not None and links.max < links.min:
+        yield Finding((*at, "max"), f"is less than 'min' ({links.max} < {links.min})")
+
+
+def _stdio(server: StdioServer, at: Address) -> Iterator[Finding]:
+    if not server.command.strip():
+        yield Finding((*at, "command"), "is empty")
+    yield from _entries(server.env, (*at, "env"), re.compile(r"[^=\0]+"), "\0", "NUL")
+
+
+def _http(server: HttpServer, at: Address) -> Iterator[Finding]:
+    problem = url_problem(server.url)
+    if problem:
+        yield Finding((*at, "url"), problem)
+    yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
+
+
+def _entries(
+    entries: Mapping[str, Secret], at: Address, legal: re.Pattern[str], forbidden: str, described: str
+) -> Iterator[Finding]:
+    for name, value in entries.items():
+        if not legal.fullmatch(name):
+            yield Finding((*at, name), "is no legal name")
+        if set(forbidden) & set(value.reveal()):
+            yield Finding((*at, name), f"the value must not hold {described}")
+
+
+def url_problem(url: str) -> str:
+    """What is wrong with the URL of a server, without showing it; empty where nothing is."""
+    if not url.isprintable() or " " in url:
+        return "is no URL: it holds spaces or control characters"
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return "is no URL: its host or port is malformed"
+    if parts.scheme not in ("http", "https"):
+        return "must begin with http:// or https://"
+    if not parts.hostname:
+        return "has no host"
+    if "@" in parts.netloc:
+        return "must not hold a user name or password (use 'headers')"
+    return ""

@@ -1,0 +1,180 @@
+"""The canonical configuration as frozen values: what every dialect translates into and every part is made from.
+
+Durations are seconds (`Seconds`, a ``float``), sizes bytes, paths absolute. Equality is by value, which is how a
+reload finds out what changed. Every field has a default but those a thing cannot exist without. Secrets live in
+`Secret` values, whose ``repr`` shows nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, ClassVar, TypeAlias
+
+import attrs
+
+from mcpgateway.catalog.rules import Naming, ToolRules
+
+Seconds: TypeAlias = Annotated[float, "seconds"]
+"""A duration. Files write it as text (``30s``, ``1h30m``); a plain ``float`` field takes a plain number."""
+
+
+class Secret(str):
+    """A string that no log, error or ``repr`` shows. ``str.__str__`` gives the text to whoever asks for it by name."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def reveal(self) -> str:
+        return str.__str__(self)
+
+
+class Isolation(enum.Enum):
+    """How clients share the links of a server (design: sharing a server between clients)."""
+
+    AUTO = "auto"
+    SHARED = "shared"
+    MULTIPLEXED = "multiplexed"
+    EXCLUSIVE = "exclusive"
+    SESSION = "session"
+
+
+@attrs.frozen
+class Links:
+    """Bounds on the links of one server, over all keys together."""
+
+    min: int = 1
+    max: int | None = None
+    """``None``: 5, or for ``isolation: session`` 64 on stdio and as many as there are sessions over HTTP."""
+    acquire_timeout: Seconds = 10.0
+    idle_timeout: Seconds = 60.0
+
+
+@attrs.frozen
+class ServerConfig:
+    """What every server has, whatever its transport. Subclasses are registered in `mcpgateway.config.adapters`."""
+
+    type: ClassVar[str]
+
+    name: str
+    enabled: bool = True
+    description: str = ""
+    isolation: Isolation = Isolation.AUTO
+    links: Links = Links()
+    timeout: Seconds = 60.0
+    """Seconds for a call; renewed by progress, up to ``max_timeout``."""
+    max_timeout: Seconds = 3600.0
+    startup_timeout: Seconds = 60.0
+    """Seconds for starting and shaking hands; ``npx`` and ``uvx`` may have to download first."""
+    tools: ToolRules = ToolRules()
+    prefix: str | None = None
+    """What stands before the separator in prefixed names; the server's name where not given."""
+
+
+@attrs.frozen
+class StdioServer(ServerConfig):
+    type: ClassVar[str] = "stdio"
+
+    command: str = attrs.field(kw_only=True)
+    args: tuple[str, ...] = attrs.field(default=(), kw_only=True)
+    env: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
+    """Added to the gateway's own environment."""
+    cwd: Path | None = attrs.field(default=None, kw_only=True)
+
+
+@attrs.frozen
+class HttpServer(ServerConfig):
+    """``type: streamable-http``."""
+
+    type: ClassVar[str] = "streamable-http"
+
+    url: str = attrs.field(kw_only=True)
+    headers: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
+    """Sent with every request to the server; they win over the gateway's own."""
+    connect_timeout: Seconds = attrs.field(default=10.0, kw_only=True)
+
+
+@attrs.frozen
+class InProcessServer(ServerConfig):
+    """A server object of the ``mcp`` SDK, hosted inside the gateway's process."""
+
+    type: ClassVar[str] = "in-process"
+
+    module: str = attrs.field(kw_only=True)
+    """``package.module:attribute``; the attribute is a server object or a function that returns one."""
+
+
+@attrs.frozen
+class NamespaceConfig:
+    name: str
+    servers: tuple[str, ...]
+    description: str = ""
+    naming: Naming = Naming()
+    tools: ToolRules = ToolRules()
+
+
+@attrs.frozen
+class Tls:
+    cert: Path
+    key: Path
+
+
+@attrs.frozen
+class Limits:
+    """Bounds of the HTTP front; every one has its own deadline or count."""
+
+    header_bytes: int = 32 * 1024
+    body_bytes: int = 4 * 1024 * 1024
+    header_timeout: Seconds = 10.0
+    """Seconds from the first byte of a request to the end of its head."""
+    body_timeout: Seconds = 60.0
+    """Seconds from the end of the head to the end of the body."""
+    idle_timeout: Seconds = 120.0
+    """Seconds that a keep-alive connection may be silent between requests."""
+    write_timeout: Seconds = 30.0
+    """Seconds that a client may leave a write stalled."""
+    connections: int = 4096
+    sessions: int = 10_000
+    session_idle_timeout: Seconds = 3600.0
+
+
+@attrs.frozen
+class Listen:
+    host: str = "127.0.0.1"
+    port: int = 8080
+    cors: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    tls: Tls | None = None
+    limits: Limits = Limits()
+
+
+@attrs.frozen
+class Logging:
+    level: str = "info"
+    format: str = "text"
+
+
+@attrs.frozen
+class Config:
+    """A whole gateway."""
+
+    listen: Listen = Listen()
+    state_dir: Path = attrs.field(factory=lambda: Path("~/.local/state/mcp-gateway").expanduser())
+    servers: Mapping[str, ServerConfig] = attrs.field(factory=dict)
+    namespaces: Mapping[str, NamespaceConfig] = attrs.field(factory=dict)
+    naming: Naming = Naming()
+    expose_servers: bool | None = None
+    """Serve ``/mcp`` and ``/mcp/{server}`` beside configured namespaces; ``None``: only while there are none."""
+    logging: Logging = Logging()
+    insecure: bool = False
+    """Listen on other than loopback without authentication."""
+    startup_wait: Seconds = 5.0
+    list_timeout: Seconds = 5.0
+    shutdown_timeout: Seconds = 10.0
+    lazy_above: int = 20
+    """With more stdio servers than this, they start when first used instead of at start-up."""
+    source: str = attrs.field(default="", eq=False)
+    """The file it came from, for messages."""

@@ -1,0 +1,1 @@
+"""Small servers to try a gateway with, over stdio."""

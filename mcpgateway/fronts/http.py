@@ -1,0 +1,161 @@
+"""The HTTP front: listeners, and which part of the gateway answers which path.
+
+MCP paths are served here and now; everything else goes to one cold handler (the app of `mcpgateway.web`).
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+from typing import Final
+from urllib.parse import unquote
+
+import trio
+
+from mcpgateway import jsonrpc
+from mcpgateway.access.browsers import BrowserPolicy, is_loopback
+from mcpgateway.config.model import Limits, Listen
+from mcpgateway.errors import GatewayError, InvalidRequest, ShuttingDown
+from mcpgateway.fronts.streamable import StreamableHttp
+from mcpgateway.gateway import Gateway
+from mcpgateway.wire.http1.server import Exchange, Handler, HttpLimits, HttpRequest, HttpServer, accept, bind
+from mcpgateway.wire.tls import server_context
+from mcpgateway.wire.transport import TlsTransport, Transport
+
+log = logging.getLogger("mcpgateway.http")
+
+_ROOTS: Final = (b"/mcp", b"/stream")
+_REMEMBERED: Final = 1024
+
+
+class HttpFront:
+    """Serves a gateway over HTTP. `run` owns the listeners and every connection."""
+
+    def __init__(self, gateway: Gateway, listen: Listen, cold: Handler) -> None:
+        self._gateway = gateway
+        self._listen = listen
+        self._cold = cold
+        self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
+        self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
+        self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy)
+        self.server = HttpServer(self._handle, _refusal, gateway.sweeper, _http_limits(listen.limits))
+        self._names: dict[bytes, str] = {}
+        self._accepting = trio.CancelScope()
+
+    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Listen, say the URL when ready, and serve until cancelled, or until a `drain` has ended the connections.
+
+        :raises OSError: the address cannot be listened on
+        """
+        listeners = bind(self._listen.host, self._listen.port)
+        try:
+            async with trio.open_nursery() as connections:
+                task_status.started(self._url(listeners[0]))
+                with self._accepting:
+                    async with trio.open_nursery() as accepting:
+                        for listener in listeners:
+                            accepting.start_soon(accept, listener, connections, self._serve)
+        finally:
+            for listener in listeners:
+                listener.close()
+
+    async def drain(self, timeout: float) -> None:
+        """Stop accepting, close idle connections, give calls in flight ``timeout`` seconds, then end them."""
+        self._accepting.cancel(reason="the front is draining")
+        self.server.drain()
+        with trio.move_on_after(timeout):
+            await self.server.emptied()
+        self.streamable.end_calls(ShuttingDown("the gateway is shutting down"))
+        with trio.move_on_after(1.0):
+            await self.server.emptied()
+
+    async def _serve(self, sock: socket.socket) -> None:
+        peer = _peer(sock)
+        if self._tls is None:
+            await self.server.serve(self._gateway.poller.transport(sock), peer)
+            return
+        transport = await self._secure(sock, self._tls)
+        if transport is not None:
+            await self.server.serve(transport, peer, secure=True)
+
+    async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> Transport | None:
+        stream = trio.SSLStream(
+            trio.SocketStream(trio.socket.from_stdlib_socket(sock)), context, server_side=True, https_compatible=True
+        )
+        try:
+            with trio.fail_after(self._listen.limits.header_timeout):
+                await stream.do_handshake()
+        except (trio.BrokenResourceError, trio.TooSlowError):
+            sock.close()
+            return None
+        except BaseException:
+            sock.close()
+            raise
+        return TlsTransport(stream)
+
+    async def _handle(self, request: HttpRequest, exchange: Exchange) -> None:
+        name = self._names.get(request.path)
+        if name is None:
+            name = _namespace_of(request.path)
+            if name is None:
+                await self._elsewhere(request, exchange)
+                return
+            if len(self._names) >= _REMEMBERED:
+                self._names.clear()
+            self._names[request.path] = name
+        await self.streamable.handle(request, exchange, name)
+
+    async def _elsewhere(self, request: HttpRequest, exchange: Exchange) -> None:
+        try:
+            self.policy.check(request.headers.get(b"host"), request.headers.get(b"origin"))
+        except GatewayError as problem:
+            await exchange.respond(problem.status, jsonrpc.error(None, problem).encode())
+            return
+        await self._cold(request, exchange)
+
+    def _url(self, listener: socket.socket) -> str:
+        scheme = "http" if self._tls is None else "https"
+        host, port = self._listen.host, listener.getsockname()[1]
+        if host in ("", "0.0.0.0", "::"):  # noqa: S104  # what it says, not what it binds
+            host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        return is_loopback(self._listen.host)
+
+
+def _namespace_of(path: bytes) -> str | None:
+    """The namespace that a path names; ``None`` if it is not an MCP path."""
+    for root in _ROOTS:
+        if path == root or path == root + b"/":
+            return ""
+        if path.startswith(root + b"/"):
+            rest = path[len(root) + 1 :].rstrip(b"/")
+            return None if b"/" in rest else unquote(rest.decode("latin-1"), errors="replace")
+    return None
+
+
+def _peer(sock: socket.socket) -> str:
+    try:
+        address = sock.getpeername()
+    except OSError:
+        return ""
+    return str(address[0]) if isinstance(address, tuple) and address else ""
+
+
+def _refusal(status: int, reason: str) -> bytes:
+    return jsonrpc.error(None, InvalidRequest(reason)).encode()
+
+
+def _http_limits(limits: Limits) -> HttpLimits:
+    return HttpLimits(
+        header_bytes=limits.header_bytes,
+        body_bytes=limits.body_bytes,
+        header_timeout=limits.header_timeout,
+        body_timeout=limits.body_timeout,
+        idle_timeout=limits.idle_timeout,
+        write_timeout=limits.write_timeout,
+        connections=limits.connections,
+    )

@@ -1,0 +1,74 @@
+"""How the HTTP front answers: JSON, an event stream, or an error, with the status that each era wants."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import Event, Reply
+from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.wire import sse
+from mcpgateway.wire.http1.server import Exchange
+
+JSON_FIELDS: Final = b"Content-Type: application/json\r\n"
+
+
+class HttpBack:
+    """The back-channel of one call over HTTP: its first event turns the response into an event stream."""
+
+    __slots__ = ("_exchange", "_fields")
+
+    def __init__(self, exchange: Exchange, fields: bytes) -> None:
+        self._exchange = exchange
+        self._fields = fields
+
+    async def send(self, event: Event) -> None:
+        if not self._exchange.started:
+            self._exchange.stream(200, sse.HEADERS + self._fields)
+        await self._exchange.write(frame(event))
+
+    async def reply(self, reply: Reply, id: bytes) -> None:
+        """Answer the call: in the stream where there is one or the server used one, as JSON otherwise."""
+        data = reply.message.encode_as(id)
+        exchange = self._exchange
+        if reply.event is None and not exchange.started:
+            await exchange.respond(reply.status, data, JSON_FIELDS + self._fields)
+            return
+        if not exchange.started:
+            exchange.stream(200, sse.HEADERS + self._fields)
+        event = reply.event
+        tail = sse.encode(data) if event is None else sse.encode(data, id=event.id, retry=event.retry)
+        await exchange.write(tail, last=True)
+
+    async def fail(self, problem: GatewayError, id: bytes | None, era: Era) -> None:
+        """Answer a call that has no reply."""
+        exchange = self._exchange
+        if isinstance(problem, CallCancelled):
+            # No reply is due; over HTTP the response must end all the same.
+            if not exchange.started:
+                exchange.stream(200, sse.HEADERS + self._fields)
+            await exchange.finish()
+            return
+        data = jsonrpc.error(id, problem).encode()
+        if exchange.started:
+            await exchange.write(sse.encode(data), last=True)
+        else:
+            await exchange.respond(status_of(problem, era), data, JSON_FIELDS + self._fields)
+
+
+def frame(event: Event) -> bytes:
+    """An event as bytes, with what its SSE frame said on the server's side."""
+    data = b"" if event.message is None else event.message.encode()
+    return sse.encode(data, id=event.id, retry=event.retry)
+
+
+def status_of(problem: GatewayError, era: Era) -> int:
+    """The HTTP status of an error.
+
+    In the legacy era an error about the call itself is an answer like any other, with status 200; what concerns the
+    transport, or a server that could not be reached, has a status of its own. Modern clients get one for all of them.
+    """
+    if era is Era.LEGACY and isinstance(problem, InvalidParams | MethodNotFound):
+        return 200
+    return problem.status

@@ -1,0 +1,54 @@
+"""Who makes calls: what an era, a handshake or an envelope says about a client."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from msgspec import Raw
+
+from mcpgateway.protocol.capabilities import capability_key, may_be_asked
+from mcpgateway.protocol.revisions import Era
+
+if TYPE_CHECKING:
+    from mcpgateway.servers.ledger import LinkKey
+    from mcpgateway.sessions.store import Session
+
+ANONYMOUS: Final = "anonymous"
+"""The principal of every caller while there is no authentication."""
+
+
+class Caller:
+    """One client as calls see it.
+
+    ``era`` is the era it speaks, or ``None`` for a caller that takes any (Python code that embeds the gateway).
+    ``capabilities`` are its raw capabilities, ``capability_set`` their canonical bytes, and ``askable`` tells whether
+    servers may ask it anything. ``session`` is its legacy session, where it has one.
+    """
+
+    __slots__ = ("askable", "capabilities", "capability_set", "era", "keys", "principal", "revision", "session")
+
+    def __init__(
+        self,
+        era: Era | None,
+        revision: str,
+        capabilities: Raw,
+        *,
+        principal: str = ANONYMOUS,
+        session: Session | None = None,
+    ) -> None:
+        self.era = era
+        self.revision = revision
+        self.capabilities = capabilities
+        self.capability_set = capability_key(capabilities) if capabilities != _NONE else b"{}"
+        self.askable = capabilities != _NONE and may_be_asked(capabilities)
+        self.principal = principal
+        self.session = session
+        self.keys: dict[str, LinkKey] = {}
+        """The key of its links to each server, once worked out."""
+
+    def __repr__(self) -> str:
+        era = "any" if self.era is None else self.era.value
+        return f"<Caller {self.principal} {era} {self.revision}>"
+
+
+_NONE: Final = Raw(b"{}")

@@ -1,0 +1,139 @@
+"""Legacy client sessions: data, bound to a principal and a namespace, bounded in number and idle time.
+
+A session has no task. Its streams are connections of the front, its calls run in connection tasks, and its links live
+with their servers; ending a session ends what is in flight and names the links to close.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import trio
+
+from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, UnknownSession
+from mcpgateway.wire.waiting import Wait
+
+if TYPE_CHECKING:
+    from mcpgateway.adapters.base import Link
+    from mcpgateway.sessions.caller import Caller
+
+
+class Session:
+    """One client's session with one namespace."""
+
+    __slots__ = ("caller", "calls", "ended", "id", "last_used", "namespace", "questions", "_asked")
+
+    def __init__(self, id: str, namespace: str, caller: Caller) -> None:
+        self.id = id
+        self.namespace = namespace
+        self.caller = caller
+        caller.session = self
+        self.calls: dict[bytes, Wait] = {}
+        """Calls in flight, by the client's raw id."""
+        self.questions: dict[bytes, tuple[Link, bytes]] = {}
+        """Requests of servers that this client has not answered yet, by our raw id: the link, and the server's id."""
+        self.last_used = trio.current_time()
+        self.ended = False
+        self._asked = 0
+
+    def begin(self, id: bytes, wait: Wait) -> None:
+        """Note a call in flight.
+
+        :raises InvalidRequest: its id is in use
+        """
+        if id in self.calls:
+            raise InvalidRequest("a request with this id is already in flight in this session")
+        self.calls[id] = wait
+
+    def end(self, id: bytes) -> None:
+        self.calls.pop(id, None)
+        self.last_used = trio.current_time()
+
+    def cancel(self, id: bytes, reason: str) -> bool:
+        """End a call in flight, as its client asks; false if there is none of that id."""
+        wait = self.calls.get(id)
+        if wait is None:
+            return False
+        wait.end(CallCancelled(reason))
+        return True
+
+    def ask(self, link: Link, id: bytes) -> bytes:
+        """Note a server's request and give the id under which the client gets it."""
+        self._asked += 1
+        own = b'"gateway-%d"' % self._asked
+        self.questions[own] = (link, id)
+        return own
+
+    def __repr__(self) -> str:
+        return f"<Session {self.namespace or '/'} {self.caller!r} {len(self.calls)} calls>"
+
+
+class SessionStore:
+    """All client sessions of a gateway, oldest use first to go when there are too many.
+
+    ``node`` begins every id, so that a front of several nodes can tell whose session it is. ``ended`` is told of each
+    session that is over, with what its servers have to be told still undone.
+    """
+
+    def __init__(self, *, node: str, limit: int, idle_timeout: float, ended: Callable[[Session], None]) -> None:
+        self._node = node
+        self._limit = limit
+        self._idle_timeout = idle_timeout
+        self._ended = ended
+        self._sessions: dict[str, Session] = {}
+
+    def __len__(self) -> int:
+        return len(self._sessions)
+
+    def new_id(self) -> str:
+        """An id for a session that is about to be opened: 192 random bits behind the node's name."""
+        return f"{self._node}.{secrets.token_urlsafe(24)}"
+
+    def open(self, id: str, namespace: str, caller: Caller) -> Session:
+        """Keep a session from now on; at the limit, the one idle for longest makes room.
+
+        :raises TooBusy: every session has a call in flight
+        """
+        if len(self._sessions) >= self._limit:
+            idle = [session for session in self._sessions.values() if not session.calls]
+            if not idle:
+                raise TooBusy(f"the gateway has {self._limit} sessions, all of them busy (listen.limits.sessions)")
+            self.close(min(idle, key=lambda session: session.last_used))
+        session = self._sessions[id] = Session(id, namespace, caller)
+        return session
+
+    def find(self, id: str, namespace: str, principal: str) -> Session:
+        """The session of that id, if it is this principal's, on this namespace.
+
+        :raises UnknownSession: otherwise; whose it is instead is nobody's business
+        """
+        session = self._sessions.get(id)
+        if session is None or session.namespace != namespace or session.caller.principal != principal:
+            raise UnknownSession("unknown session; it has ended or never was: initialise again")
+        return session
+
+    def close(self, session: Session) -> None:
+        """End a session and all that is in flight in it; idempotent."""
+        if session.ended:
+            return
+        session.ended = True
+        self._sessions.pop(session.id, None)
+        for wait in list(session.calls.values()):
+            wait.end(CallCancelled("the session has ended"))
+        session.questions.clear()
+        self._ended(session)
+
+    def close_all(self) -> None:
+        for session in list(self._sessions.values()):
+            self.close(session)
+
+    async def reap(self) -> None:
+        """Close sessions that have been idle for ``idle_timeout``; run it in the gateway's nursery."""
+        while True:
+            await trio.sleep(max(self._idle_timeout / 8, 1.0))
+            before = trio.current_time() - self._idle_timeout
+            for session in list(self._sessions.values()):
+                if not session.calls and session.last_used < before:
+                    self.close(session)

@@ -1,0 +1,470 @@
+"""What every adapter must do, as checks that anybody can run: `check_adapter`, in the manner of trio.testing.
+
+    async def test_my_adapter():
+        @asynccontextmanager
+        async def make():
+            yield AdapterUnderTest(MyAdapter("fixture", …), dead=MyAdapter("fixture", "nobody there"))
+
+        await check_adapter(make)
+
+The adapter has to reach `mcpgateway.testing.fixture_server`, by whatever wire. Each check makes links of its own, in
+each era that the adapter speaks, and holds the adapter to one rule of `mcpgateway.adapters.base`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, TypeAlias
+
+import attrs
+import trio
+import trio.testing
+from msgspec import Raw
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import Adapter
+from mcpgateway.errors import EraMismatch, ServerTimeout, ServerUnavailable
+from mcpgateway.jsonrpc import members_of, value_of
+from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
+from mcpgateway.protocol.revisions import Era, era_of
+from mcpgateway.testing.client import Client, Collector, expect, make_offer, open_client, params_of, structured, text_of
+from mcpgateway.testing.fixture_server import UNKNOWN, Failure
+from mcpgateway.wire.waiting import Sweeper, Wait
+
+TIME_LIMIT: Final = 10.0
+"""Seconds that a check may take before it has failed."""
+
+CLIENT_IDS: Final = (b"0", b"7", b'"7"', b"-1", b"1.0", b"9007199254740993", b'"client"', b'""')
+_TOKENS: Final = (b"7", b'"7"', b'"a token"', b"9007199254740993")
+
+
+@attrs.frozen
+class AdapterUnderTest:
+    """An adapter that reaches the fixture server, and what else is needed to see whether it keeps the rules."""
+
+    adapter: Adapter
+    eras: frozenset[Era] = frozenset(Era)
+    """The eras of the server."""
+    dead: Adapter | None = None
+    """An adapter of the same kind where no server is to be had."""
+    silent: Adapter | None = None
+    """One whose server takes everything and never answers."""
+    only: Mapping[Era, Adapter] = attrs.field(factory=dict)
+    """Adapters whose server speaks just that era."""
+    last_words: str = ""
+    """What `Link.failure` must say after a crash; for a child process, its last words."""
+    leftovers: Callable[[], Sequence[object]] = tuple
+    """Children, sockets and the like that are still there; must be empty when a link is gone."""
+    lacks: Mapping[str, str] = attrs.field(factory=dict)
+    """Checks that cannot hold for this kind of adapter, with the reason."""
+
+
+Run: TypeAlias = Callable[[AdapterUnderTest, Era], Awaitable[None]]
+
+
+@attrs.frozen
+class Check:
+    """One rule. ``run`` raises `AssertionError` where an adapter breaks it."""
+
+    name: str
+    eras: frozenset[Era]
+    run: Run
+
+
+CHECKS: Final[dict[str, Check]] = {}
+"""All checks by name, for whoever wants one test for each."""
+
+
+async def check_adapter(
+    make: Callable[[], AbstractAsyncContextManager[AdapterUnderTest]], *, only: str | None = None
+) -> None:
+    """Hold an adapter to the contract; ``make`` is entered afresh for each check, ``only`` runs a single one.
+
+    :raises AssertionError: a rule is broken; a note says which, in which era
+    """
+    for check in CHECKS.values() if only is None else (CHECKS[only],):
+        async with make() as subject:
+            for era in [era for era in Era if era in check.eras & subject.eras and check.name not in subject.lacks]:
+                await _run(check, subject, era)
+
+
+async def _run(check: Check, subject: AdapterUnderTest, era: Era) -> None:
+    try:
+        with trio.fail_after(TIME_LIMIT):
+            await check.run(subject, era)
+        expect(not subject.leftovers(), f"left behind: {subject.leftovers()!r}")
+    except BaseException as problem:
+        problem.add_note(f"check {check.name!r}, {era.value} era")
+        raise
+
+
+def _check(*eras: Era) -> Callable[[Run], Run]:
+    def register(run: Run) -> Run:
+        name = run.__name__.removeprefix("_")
+        CHECKS[name] = Check(name, frozenset(eras or Era), run)
+        return run
+
+    return register
+
+
+def _open(subject: AdapterUnderTest, era: Era) -> AbstractAsyncContextManager[Client]:
+    return open_client(subject.adapter, era)
+
+
+# ---- making a link -------------------------------------------------------------------------------------------------
+
+
+@_check()
+async def _shakes_hands(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        agreed = client.link.negotiated
+        expect(agreed.era is era and era_of(agreed.revision) is era, f"negotiated {agreed!r}")
+        expect(agreed.name != "", "the server's name is not known")
+        expect("tools" in members_of(agreed.capabilities), "the server's capabilities are not known")
+        expect("capabilities" in members_of(agreed.result), "the server's result is not kept whole")
+        expect(not client.link.closed.is_set(), "closed from the start")
+        if era is Era.LEGACY:
+            heard = structured(await client.call("heard", {"count": 1}))["values"]
+            expect(heard == ["notifications/initialized"], f"the server was told {heard!r}")
+
+
+@_check()
+async def _finds_out_the_era(subject: AdapterUnderTest, era: Era) -> None:
+    adapter = subject.only.get(era)
+    best = Era.MODERN if Era.MODERN in subject.eras else Era.LEGACY
+    for candidate, expected in ((subject.adapter, best), (adapter, era)):
+        if candidate is not None:
+            async with open_client(candidate, None) as client:
+                found = client.link.negotiated.era
+                expect(found is expected, f"took the server for {found.value}")
+                expect(text_of(await client.call("echo", {"text": "hello"})) == "hello", "no echo")
+
+
+@_check()
+async def _refuses_the_wrong_era(subject: AdapterUnderTest, era: Era) -> None:
+    other = Era.MODERN if era is Era.LEGACY else Era.LEGACY
+    adapter = subject.only.get(other)
+    if adapter is not None:
+        await _fails_to_connect(adapter, era, EraMismatch)
+
+
+@_check()
+async def _says_when_nobody_is_there(subject: AdapterUnderTest, era: Era) -> None:
+    if subject.dead is not None:
+        await _fails_to_connect(subject.dead, era, ServerUnavailable)
+
+
+async def _fails_to_connect(adapter: Adapter, era: Era, kind: type[Exception]) -> None:
+    async with trio.open_nursery() as nursery:
+        try:
+            await adapter.connect(nursery, make_offer(era), lambda message: None)
+        except kind as problem:
+            expect(adapter.server in str(problem), "the error does not name the server")
+        else:
+            raise AssertionError(f"connect did not raise {kind.__name__}")
+        await _is_empty(nursery)
+
+
+@_check()
+async def _leaves_nothing_when_connecting_is_cancelled(subject: AdapterUnderTest, era: Era) -> None:
+    async with trio.open_nursery() as links, trio.open_nursery() as nursery:
+        for adapter in (subject.adapter, subject.silent):
+            if adapter is not None:
+                with trio.CancelScope() as scope:
+                    if adapter is subject.adapter:
+                        scope.cancel(reason="cancelled before it began")
+                    else:
+                        nursery.start_soon(_cancel_when_all_wait, scope)
+                    await adapter.connect(links, make_offer(era), lambda message: None)
+                expect(scope.cancelled_caught, "connect was not cancelled")
+                await _is_empty(links)
+
+
+async def _cancel_when_all_wait(scope: trio.CancelScope) -> None:
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    scope.cancel(reason="the server is silent")
+
+
+async def _is_empty(nursery: trio.Nursery) -> None:
+    await trio.testing.wait_all_tasks_blocked()
+    expect(not nursery.child_tasks, f"tasks left: {nursery.child_tasks!r}")
+
+
+# ---- calls and replies ---------------------------------------------------------------------------------------------
+
+
+@_check()
+async def _echoes_under_ids_of_every_type(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        for id in CLIENT_IDS:
+            reply = await client.call("echo", {"text": f"é {id!r}"}, id=id)
+            expect(text_of(reply) == f"é {id!r}", f"echo under id {id!r} answered {text_of(reply)!r}")
+
+
+@_check()
+async def _gives_every_call_an_id_of_its_own(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        for id in (b'"client"', b"987654321", b"987654321"):
+            await client.call("echo", id=id)
+        seen = structured(await client.call("echo_ids", id=b'"client"'))["values"]
+        assert isinstance(seen, list)
+        expect(len(seen) >= 4 and len({repr(id) for id in seen}) == len(seen), f"ids used twice: {seen!r}")
+        expect("client" not in seen and 987654321 not in seen, f"ids of the client reached the server: {seen!r}")
+
+
+@_check()
+async def _never_mixes_calls_up(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        calls = {f"slow {n}": client.start(nursery, "slow", {"name": f"slow {n}"}) for n in range(8)}
+        waiting = structured(await client.call("waiting", {"count": 8}))["values"]
+        assert isinstance(waiting, list)
+        expect(set(calls) == set(waiting), f"the server knows of {waiting!r}")
+        calls |= {text: client.start(nursery, "echo", {"text": text}) for text in map(str, range(16))}
+        await client.call("release")
+        for name, call in calls.items():
+            answer = text_of(await call.outcome())
+            expect(answer == name, f"{name!r} was answered with {answer!r}")
+
+
+@_check()
+async def _keeps_unknown_members(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        params = {**members_of(params_of(client.link, "unknown", {})), "x-param": Raw(b'{"deep":[1.0,1e3,null]}')}
+        reply = await client.request("tools/call", jsonrpc.raw_of(params))
+        result = members_of(reply.message.result)
+        for name, raw in members_of(UNKNOWN).items():
+            if name != "_meta" or era is Era.LEGACY:
+                expect(result.get(name) == raw, f"result member {name!r} came as {result.get(name)!r}")
+        received = members_of(result.get("received"))
+        expect(received.get("x-param") == params["x-param"], "an unknown parameter did not reach the server as it was")
+
+
+@_check()
+async def _passes_errors_on_as_replies(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        reply = await client.call("fail")
+        expect(jsonrpc.error_code(reply.message) == Failure.code, f"answered {reply.message!r}")
+        error = members_of(reply.message.error)
+        expect(value_of(error.get("data", Raw(b"null"))) == {"why": "asked"}, "the error's data is lost")
+        expect(value_of(members_of((await client.call("tool_error")).message.result)["isError"]) is True, "no isError")
+        unknown = await client.request("tools/call", params_of(client.link, "no such tool", {}))
+        expect(unknown.message.error is not None, "an unknown tool was answered with a result")
+
+
+@_check()
+async def _carries_large_replies(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        text = text_of(await client.call("big", {"kib": 1024}))
+        expect(len(text) == 1024 * 1024 and set(text) == {"x"}, f"{len(text)} characters came")
+
+
+@_check()
+async def _counts_its_calls(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        before = client.link.statistics()
+        expect(before.in_flight == 0, f"idle, and {before!r}")
+        call = client.start(nursery, "slow", {"name": "one"})
+        await client.call("waiting", {"count": 1})
+        expect(client.link.statistics().in_flight == 1, f"one call runs, and {client.link.statistics()!r}")
+        await client.call("release")
+        await call.outcome()
+        after = client.link.statistics()
+        expect((after.in_flight, after.calls - before.calls) == (0, 3), f"three calls later: {after!r}")
+
+
+# ---- the back-channel ----------------------------------------------------------------------------------------------
+
+
+@_check()
+async def _delivers_progress_in_order_before_the_reply(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        backs = [(token, Collector()) for token in (*_TOKENS, *_TOKENS)]
+        for token, back in backs:
+            client.start(nursery, "progress", {"n": 5}, token=token, back=back)
+        silent = Collector()
+        client.start(nursery, "progress", {"n": 5}, back=silent)
+    for token, back in backs:
+        steps = [members_of(message.params) for message in back.messages]
+        expect([value_of(step["progress"]) for step in steps] == [1, 2, 3, 4, 5], f"progress came as {back.messages!r}")
+        expect(
+            {bytes(step["progressToken"]) for step in steps} == {token}, f"progress for {token!r} under another token"
+        )
+    expect(not silent.messages, "a call without a token got progress")
+
+
+@_check(Era.LEGACY)
+async def _relays_what_the_server_asks_a_call_that_is_alone(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        back = Collector()
+        call = client.start(nursery, "ask", {}, back=back, alone=True)
+        question = await back.next()
+        expect(question.method == "elicitation/create" and question.id is not None, f"got {question!r}")
+        answer = {"action": "accept", "content": {"name": "me"}}
+        await client.link.notify(jsonrpc.result(question.id or b"", answer))
+        heard = structured(await call.outcome())
+        expect(heard.get("result") == answer, f"the server was answered {heard!r}")
+
+
+@_check(Era.MODERN)
+async def _passes_requests_for_input_on(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        asked = members_of((await client.call("ask")).message.result)
+        expect(bytes(asked["resultType"]) == b'"input_required"', f"answered {asked!r}")
+        responses = Raw(b'{"name":{"action":"accept","content":{"name":"me"}}}')
+        more = {"inputResponses": responses, "requestState": asked["requestState"]}
+        params = {**members_of(params_of(client.link, "ask", {})), **more}
+        heard = structured(await client.request("tools/call", jsonrpc.raw_of(params)))
+        expect(heard.get("inputResponses") == value_of(responses), f"the server was answered {heard!r}")
+        expect(heard.get("requestState") == value_of(asked["requestState"]), "the state of the request was lost")
+
+
+@_check(Era.MODERN)
+async def _keeps_a_subscription_under_the_clients_id(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        back, wait = Collector(), Wait()
+        params = {"notifications": {"toolsListChanged": True}}
+        listen = client.start_request(
+            nursery, "subscriptions/listen", client.stamped(params), id=b'"listen 7"', back=back, wait=wait
+        )
+        acknowledged = await back.next()
+        expect(acknowledged.method == "notifications/subscriptions/acknowledged", f"got {acknowledged!r}")
+        await client.call("notify")
+        changed = await back.next()
+        expect(changed.method == "notifications/tools/list_changed", f"got {changed!r}")
+        for message in (acknowledged, changed):
+            id = members_of(members_of(message.params)["_meta"]).get(SUBSCRIPTION_ID)
+            expect(id == Raw(b'"listen 7"'), f"the subscription's id came as {id!r}")
+        wait.end(ServerTimeout("fixture", "unsubscribed"))
+        expect(isinstance(await listen.problem(), ServerTimeout), "the subscription did not end")
+
+
+@_check(Era.LEGACY)
+async def _hands_over_what_belongs_to_no_call(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        await client.call("notify")
+        changed = await client.received.next()
+        expect(changed.method == "notifications/tools/list_changed", f"got {changed!r}")
+
+
+@_check(Era.LEGACY)
+async def _sends_notifications(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client:
+        await client.link.notify(jsonrpc.notification("notifications/roots/list_changed"))
+        heard = structured(await client.call("heard", {"count": 2}))["values"]
+        expect(
+            heard == ["notifications/initialized", "notifications/roots/list_changed"], f"the server heard {heard!r}"
+        )
+
+
+# ---- how a call ends without a reply -------------------------------------------------------------------------------
+
+
+@_check()
+async def _ends_a_call_whose_wait_ends(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        wait, why = Wait(), ServerTimeout("fixture", "enough")
+        call = client.start(nursery, "slow", {"name": "ended"}, wait=wait)
+        other = client.start(nursery, "slow", {"name": "other"})
+        await client.call("waiting", {"count": 2})
+        wait.end(why)
+        expect(await call.problem() is why, "the call did not raise what its wait was ended with")
+        await _was_told(client, "ended")
+        expect(wait.wake is None, "the wait still holds on to the call")
+        await client.call("release")
+        expect(text_of(await other.outcome()) == "other", "another call was hit")
+
+
+@_check()
+async def _does_not_begin_a_call_whose_wait_is_over(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        wait, why = Wait(), ServerTimeout("fixture", "too late")
+        wait.end(why)
+        call = client.start(nursery, "slow", {"name": "never"}, wait=wait)
+        expect(await call.problem() is why, "the call did not raise what its wait was ended with")
+
+
+@_check()
+async def _ends_a_call_that_is_cancelled(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        call = client.start(nursery, "slow", {"name": "cancelled"})
+        await client.call("waiting", {"count": 1})
+        call.scope.cancel(reason="the caller has gone")
+        await call.done.wait()
+        expect(call.scope.cancelled_caught, "the call swallowed its cancellation")
+        await _was_told(client, "cancelled")
+        expect(text_of(await client.call("echo", {"text": "still here"})) == "still here", "the link is broken")
+
+
+@_check()
+async def _ends_a_call_at_its_deadline(subject: AdapterUnderTest, era: Era) -> None:
+    sweeper = Sweeper()
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        nursery.start_soon(sweeper.run)
+        why = ServerTimeout("fixture", "did not answer in time")
+        wait = Wait(trio.current_time() + 0.1, lambda: why)
+        sweeper.add(wait)
+        call = client.start(nursery, "slow", {"name": "late"}, wait=wait)
+        expect(await call.problem() is why, "the call outlived its deadline")
+        await _was_told(client, "late")
+        nursery.cancel_scope.cancel(reason="the sweeper is not needed any more")
+
+
+async def _was_told(client: Client, name: str) -> None:
+    told = structured(await client.call("cancelled", {"count": 1}))["values"]
+    expect(told == [name], f"the server was told to cancel {told!r}")
+
+
+# ---- how a link ends -----------------------------------------------------------------------------------------------
+
+
+@_check()
+async def _fails_calls_when_the_server_crashes(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        slow = client.start(nursery, "slow", {"name": "in flight"})
+        await client.call("waiting", {"count": 1})
+        crash = client.start(nursery, "crash")
+        for call in (slow, crash):
+            problem = await call.problem()
+            expect(isinstance(problem, ServerUnavailable), f"a call in flight raised {problem!r}")
+            expect(subject.last_words in str(problem), f"the error does not say why: {problem}")
+        await client.link.closed.wait()
+        expect(client.link.failure != "", "the link does not say why it closed")
+        await _is_over(client)
+
+
+@_check()
+async def _closes_once_and_for_all(subject: AdapterUnderTest, era: Era) -> None:
+    async with _open(subject, era) as client, trio.open_nursery() as nursery:
+        slow = client.start(nursery, "slow", {"name": "in flight"})
+        await client.call("waiting", {"count": 1})
+        await client.link.aclose()
+        problem = await slow.problem()
+        expect(isinstance(problem, ServerUnavailable), f"a call in flight raised {problem!r}")
+        await client.link.aclose()
+        await _is_over(client)
+        await _is_empty(client.nursery)
+        expect(not subject.leftovers(), f"left behind: {subject.leftovers()!r}")
+
+
+async def _is_over(client: Client) -> None:
+    expect(client.link.closed.is_set(), "closed is not set")
+    expect(client.link.statistics().in_flight == 0, f"it is over, and {client.link.statistics()!r}")
+    try:
+        await client.call("echo")
+    except ServerUnavailable:
+        pass
+    else:
+        raise AssertionError("a call was answered on a link that is over")
+
+
+@_check()
+async def _ends_with_its_nursery(subject: AdapterUnderTest, era: Era) -> None:
+    async with trio.open_nursery() as calls:
+        async with open_client(subject.adapter, era) as client:
+            slow = client.start(calls, "slow", {"name": "in flight"})
+            await client.call("waiting", {"count": 1})
+            client.nursery.cancel_scope.cancel(reason="the owner of the link is gone")
+        problem = await slow.problem()
+        expect(isinstance(problem, ServerUnavailable), f"a call in flight raised {problem!r}")
+        expect(client.link.closed.is_set(), "closed is not set")

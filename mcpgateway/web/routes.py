@@ -1,0 +1,86 @@
+"""The cold HTTP routes: the state of the gateway, for people and for probes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mcpgateway._version import VERSION
+from mcpgateway.errors import JSON
+from mcpgateway.gateway import Gateway
+from mcpgateway.servers.server import ServerStatistics
+from mcpgateway.web import asgi
+from mcpgateway.wire.http1.server import Exchange, HttpRequest
+
+
+def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """What answers everything that is not an MCP path."""
+    app = application(gateway)
+
+    async def handle(request: HttpRequest, exchange: Exchange) -> None:
+        await asgi.run(app, request, exchange)
+
+    return handle
+
+
+def application(gateway: Gateway) -> Starlette:
+    """The routes as an ASGI application."""
+    began = time.monotonic()
+
+    async def health(request: Request) -> Response:
+        return JSONResponse(_health(gateway, time.monotonic() - began))
+
+    async def alive(request: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def ready(request: Request) -> Response:
+        waiting: list[JSON] = [name for name, server in gateway.servers.items() if not server.tried.is_set()]
+        if waiting:
+            return JSONResponse({"status": "starting", "waiting_for": waiting}, status_code=503)
+        return JSONResponse({"status": "ready"})
+
+    routes = [
+        Route("/health", health, methods=["GET"]),
+        Route("/livez", alive, methods=["GET"]),
+        Route("/readyz", ready, methods=["GET"]),
+    ]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+
+
+def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
+    """``status`` is ``healthy`` as long as the gateway answers; what its servers do stands beside it."""
+    statistics = gateway.statistics()
+    return {
+        "status": "healthy",
+        "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "version": VERSION,
+        "uptime": round(uptime, 3),
+        "ready": gateway.is_ready,
+        "sessions": statistics.sessions,
+        "servers": {server.name: _server(server) for server in statistics.servers},
+        "pool": {server.name: _pool(server) for server in statistics.servers},
+    }
+
+
+def _server(server: ServerStatistics) -> dict[str, JSON]:
+    state: dict[str, JSON] = {"state": server.state, "eras": list(server.eras), "links": len(server.links)}
+    if server.reason:
+        state |= {"reason": server.reason, "failures": server.failures}
+    return state
+
+
+def _pool(server: ServerStatistics) -> dict[str, JSON]:
+    active = sum(link.in_flight > 0 for link in server.links)
+    return {"total": len(server.links), "active": active, "idle": len(server.links) - active, "waiting": server.waiting}
+
+
+async def _plain_error(request: Request, problem: Exception) -> Response:
+    assert isinstance(problem, HTTPException)
+    return JSONResponse({"error": problem.detail}, status_code=problem.status_code, headers=problem.headers)

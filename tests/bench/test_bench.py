@@ -1,0 +1,53 @@
+"""The arithmetic of the benchmark: medians of pairs, and thresholds that say what was missed."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.bench.ratio import Figures, Run, figures
+from tests.bench.scenarios import SCENARIOS, THRESHOLDS, Threshold
+
+
+def run(rps: float, p50: float = 100.0) -> Run:
+    return Run(rps=rps, p50_us=p50, p99_us=2 * p50, cpu_us=10.0)
+
+
+def test_ratio_is_the_median_of_pairs_not_the_ratio_of_medians() -> None:
+    summary = figures([run(10), run(40), run(90)], [run(100), run(100), run(100)])
+    noisy = figures([run(10), run(40), run(90)], [run(20), run(50), run(300)])
+
+    assert summary.ratio == pytest.approx(0.4)
+    assert noisy.ratio == pytest.approx(0.5)
+    assert noisy.rps == 40
+
+
+def test_without_nginx_there_is_no_ratio() -> None:
+    assert figures([run(5)]).ratio is None
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (Figures(1, 1, 1, 1, ratio=0.36), None),
+        (Figures(1, 1, 1, 1, ratio=0.34), "s, 16 in flight: ratio 0.34 is below 0.35"),
+        (Figures(1, 1, 1, 1), "s, 16 in flight: ratio was not measured"),
+    ],
+)
+def test_least(row: Figures, said: str | None) -> None:
+    assert Threshold("s", 16, "ratio", least=0.35).missed({("s", 16): row}) == said
+
+
+def test_most() -> None:
+    bound = Threshold("s", 1, "p50_ratio", most=1.4)
+
+    assert bound.missed({("s", 1): Figures(1, 1, 1, 1, p50_ratio=1.4)}) is None
+    assert bound.missed({("s", 1): Figures(1, 1, 1, 1, p50_ratio=1.5)}) == "s, 1 in flight: p50_ratio 1.5 is above 1.4"
+
+
+def test_a_scenario_that_did_not_run_is_missed() -> None:
+    assert Threshold("s", 1, "rps", least=1).missed({}) == "s, 1 in flight: rps was not measured"
+
+
+@pytest.mark.parametrize("bound", THRESHOLDS, ids=lambda bound: f"{bound.scenario}-{bound.in_flight}")
+def test_each_threshold_belongs_to_a_measurement(bound: Threshold) -> None:
+    assert any(bound.scenario == row.name and bound.in_flight in row.in_flight for row in SCENARIOS)

@@ -1,0 +1,104 @@
+"""Real processes for tests that need some: a free port, start, wait until it answers, stop the whole group.
+
+Only for what runs beside the test in a process of its own (benchmark, conformance, `real` tests); nothing here is used
+by the unit part.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+POLL = 0.03
+"""Seconds between two looks at a process that is starting."""
+
+
+class DidNotStart(Exception):
+    """A process ended, or did not answer in time; the message ends with the tail of its log."""
+
+
+def free_port() -> int:
+    """A TCP port on 127.0.0.1 that nothing listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(
+    command: Sequence[str], log: Path, *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command in a process group of its own, its output in ``log``; SIGTERM, then SIGKILL to it at the end."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            start_new_session=True,
+        )
+    try:
+        yield process
+    finally:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+            process.wait(grace)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30.0) -> float:
+    """Wait until something listens on the port; the seconds it took."""
+
+    def listens() -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", port), 0.3).close()
+        except OSError:
+            return False
+        return True
+
+    return _wait(listens, f"port {port}", process, log, seconds)
+
+
+def wait_for_ok(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float = 60.0) -> float:
+    """Wait until a GET of the URL answers 200; the seconds it took."""
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(url, timeout=2) as response:
+                return bool(response.status == 200)
+        except (OSError, urllib.error.URLError):
+            return False
+
+    return _wait(answers, url, process, log, seconds)
+
+
+def _wait(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> float:
+    began = time.monotonic()
+    while not ready():
+        if process.poll() is not None:
+            raise DidNotStart(f"{process.args!r} ended with {process.returncode}\n{tail(log)}")
+        if time.monotonic() > began + seconds:
+            raise DidNotStart(f"no answer from {what} within {seconds:g} s\n{tail(log)}")
+        time.sleep(POLL)
+    return time.monotonic() - began
+
+
+def tail(log: Path, characters: int = 2000) -> str:
+    return log.read_text(errors="replace")[-characters:]

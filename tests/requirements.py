@@ -1,0 +1,587 @@
+"""What the project owes, as data: every feature of the four source systems, every cell of the bridging table between
+the eras, and every promise of the project's issues, each with the tests that prove it.
+
+`tests/test_requirements.py` holds both directions; the page "Requirements" of the documentation is made from it.
+
+A requirement is in exactly one state. ``tests`` names what proves it, as ``path::function`` (or
+``path::Class::function``), for all cases of a parametrised one. ``later`` names the issue or source system with which
+it comes. ``refused`` says why it will not come. Who proves a requirement replaces its ``later`` by the ``tests``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import attrs
+
+ISSUE_2 = "issue 2: the skeleton"
+ISSUE_3 = "issue 3: same era on both sides"
+ISSUE_4 = "issue 4: it survives"
+ISSUE_5 = "issue 5: any client to any server"
+ISSUE_6 = "issue 6: the WebSocket bridge"
+SOURCE_001 = "with source system 001: keys, limits, analytics"
+SOURCE_002 = "with source system 002: REST, pools, desktop"
+SOURCE_003 = "with source system 003: deployment, services, accounts"
+
+
+@attrs.frozen
+class Requirement:
+    """One thing owed: see the module for its states."""
+
+    id: str
+    text: str
+    source: str
+    tests: tuple[str, ...] = ()
+    later: str | None = None
+    refused: str | None = None
+
+    @property
+    def state(self) -> Literal["proved", "later", "refused"]:
+        if self.tests:
+            return "proved"
+        return "later" if self.later is not None else "refused"
+
+
+def feature(row: int, text: str, *tests: str, later: str | None = None, refused: str | None = None) -> Requirement:
+    """A row of the merged feature table of the source systems."""
+    return Requirement(f"feature.{row}", text, "source systems, merged feature table", tests, later, refused)
+
+
+def bridge(
+    row: str, direction: str, text: str, *tests: str, later: str | None = None, refused: str | None = None
+) -> Requirement:
+    """A cell of the bridging table; ``direction`` is client era to server era, or ``same`` era."""
+    return Requirement(f"bridge.{row}.{direction}", text, "bridging table", tests, later, refused)
+
+
+def promise(id: str, text: str, *tests: str, later: str | None = None, refused: str | None = None) -> Requirement:
+    """A promise of an issue; the id begins with the issue's number."""
+    return Requirement(id, text, f"issue {id.partition('.')[0]}", tests, later, refused)
+
+
+LEGACY = "legacy-to-modern"
+MODERN = "modern-to-legacy"
+SAME = "same"
+
+FEATURES = (
+    feature(1, "Outbound WebSocket upstream (gateway = MCP server on a dialled socket)", later=ISSUE_6),
+    feature(2, "Multiple upstreams with independent servers/credentials", later=ISSUE_6),
+    feature(3, "Upstream token in URL query", later=ISSUE_6),
+    feature(4, "WS reconnect exponential backoff + jitter", later=ISSUE_6),
+    feature(5, "reconnect.enabled=false", later=ISSUE_6),
+    feature(6, "WS keepalive ping", later=ISSUE_6),
+    feature(7, "Inbound HTTP server", later=ISSUE_2),
+    feature(8, "Legacy HTTP+SSE server (aggregate)", later=ISSUE_5),
+    feature(9, "SSE endpoint event", later=ISSUE_5),
+    feature(10, "SSE redirect 302 to session URL", later=SOURCE_003),
+    feature(11, "SSE reconnect to existing session id", later=SOURCE_003),
+    feature(12, "POST on /sse", later=ISSUE_5),
+    feature(13, "Streamable HTTP aggregate endpoint", later=ISSUE_2),
+    feature(14, "Mcp-Session-Id issue/validate/delete", later=ISSUE_2),
+    feature(15, "GET stream for server→client messages", later=ISSUE_3),
+    feature(16, "Single-server passthrough by path", later=ISSUE_5),
+    feature(17, "Arbitrary sub-path proxying /{name}/**", later=SOURCE_003),
+    feature(18, "endpoint-event rewriting in proxied SSE", later=ISSUE_5),
+    feature(19, "SSE streaming pass-through", later=ISSUE_3),
+    feature(20, "REST list tools", later=SOURCE_002),
+    feature(21, "REST call tool", later=SOURCE_002),
+    feature(22, "stdio server mode (Claude Desktop)", later=ISSUE_5),
+    feature(23, "stdio bridge to a remote gateway", later=ISSUE_5),
+    feature(24, "Protocol exposure switch (all/sse/streamhttp)", later=SOURCE_003),
+    feature(25, "JSON-RPC batch", later=ISSUE_3),
+    feature(26, "stdio server", later=ISSUE_2),
+    feature(27, "Streamable HTTP server", later=ISSUE_2),
+    feature(28, "SSE server", later=ISSUE_5),
+    feature(29, "custom headers per server", later=ISSUE_2),
+    feature(30, "Bearer/OAuth token to server", later=SOURCE_003),
+    feature(31, "OAuth client flow for remote MCP (discovery, DCR, PKCE)", later=SOURCE_003),
+    feature(32, "per-server env", later=ISSUE_2),
+    feature(33, "login-shell env recovery", later=ISSUE_4),
+    feature(34, "per-server timeout", later=ISSUE_2),
+    feature(35, "fixed call timeout", later=ISSUE_2),
+    feature(36, "session id echo to server", later=ISSUE_2),
+    feature(37, "stderr capture", later=ISSUE_2),
+    feature(38, "automatic child restart", later=ISSUE_4),
+    feature(39, "docker image with node/python/uv", later=ISSUE_6),
+    feature(40, "supported launchers uvx/npx/any", later=ISSUE_2),
+    feature(41, "connection pool per server", later=ISSUE_2),
+    feature(42, "pool grow on demand", later=ISSUE_2),
+    feature(43, "acquire timeout", later=ISSUE_2),
+    feature(44, "idle reaping", later=ISSUE_2),
+    feature(45, "pool maxRetries", later=SOURCE_002),
+    feature(46, "pool stats", later=ISSUE_2),
+    feature(47, "exclusive connection per call", later=ISSUE_2),
+    feature(48, "per-client-session server clients", later=ISSUE_2),
+    feature(49, "server init once, cached tools", later=ISSUE_2),
+    feature(50, "disabled/enabled servers", later=ISSUE_2),
+    feature(51, "background start-up with readiness", later=ISSUE_2),
+    feature(52, "fault isolation of failed server", later=ISSUE_2),
+    feature(53, "tool aggregation", later=ISSUE_2),
+    feature(54, "tool prefixing", later=ISSUE_2),
+    feature(55, "custom prefix ≠ server name", later=ISSUE_2),
+    feature(56, "stripPrefix", later=SOURCE_002),
+    feature(57, "rename map", later=ISSUE_2),
+    feature(58, "include filter", later=ISSUE_2),
+    feature(59, "exclude filter", later=ISSUE_2),
+    feature(60, "filter on original name, exact match", later=ISSUE_2),
+    feature(61, "description tagged with server", later=SOURCE_003),
+    feature(62, "namespaces routing", later=ISSUE_2),
+    feature(63, "namespace description & listing", later=SOURCE_001),
+    feature(64, "collision handling", later=ISSUE_2),
+    feature(65, "tools/list paging", later=ISSUE_3),
+    feature(66, "resources/prompts", later=ISSUE_2),
+    feature(67, "capability merging", later=ISSUE_3),
+    feature(68, "logging/setLevel, ping", later=ISSUE_3),
+    feature(69, "cancellation/progress forwarding", later=ISSUE_3),
+    feature(70, "tools/list_changed", later=ISSUE_3),
+    feature(71, "protocol version negotiation", later=ISSUE_2),
+    feature(72, "API-key auth (Bearer)", later=SOURCE_001),
+    feature(73, "API key via query", later=SOURCE_001),
+    feature(74, "multiple keys with user id", later=SOURCE_001),
+    feature(75, "per-key namespace restriction", later=SOURCE_001),
+    feature(76, "auth on/off switch", later=SOURCE_001),
+    feature(77, "default key", refused="a key that everybody knows is no key; one is generated and printed once"),
+    feature(78, "OAuth resource server (JWKS, introspection)", later=SOURCE_003),
+    feature(79, "OAuth authorization server (code+PKCE, password, refresh, DCR)", later=SOURCE_003),
+    feature(80, "accounts/login/register/refresh/logout", later=SOURCE_003),
+    feature(81, "RBAC viewer/admin/owner/system_admin", later=SOURCE_003),
+    feature(82, "API-key lifecycle (create, list, revoke, expiry, last used)", later=SOURCE_003),
+    feature(83, "key rotation (single-key)", later=SOURCE_003),
+    feature(84, "rate limiting rpm + burst", later=SOURCE_001),
+    feature(85, "JSON-RPC error codes on auth failure", later=SOURCE_001),
+    feature(86, "CORS", later=SOURCE_002),
+    feature(87, "DNS-rebinding/Origin check", later=ISSUE_2),
+    feature(88, "request log DB", later=SOURCE_001),
+    feature(89, "usage by user", later=SOURCE_001),
+    feature(90, "usage by tool", later=SOURCE_001),
+    feature(91, "per-user detail", later=SOURCE_001),
+    feature(92, "tool popularity with limit", later=SOURCE_001),
+    feature(93, "time series with bucket", later=SOURCE_001),
+    feature(94, "period syntax 7d/24h/30m", later=SOURCE_001),
+    feature(95, "bytes in/out accounting", later=SOURCE_001),
+    feature(96, "latency average", later=SOURCE_001),
+    feature(97, "audit log", later=SOURCE_003),
+    feature(98, "operation log (JSONL)", later=SOURCE_003),
+    feature(99, "stats overview/activity", later=SOURCE_003),
+    feature(100, "health endpoint", later=ISSUE_2),
+    feature(101, "per-service health", later=SOURCE_003),
+    feature(102, "metrics port 9090", later=ISSUE_6),
+    feature(103, "structured logs", later=ISSUE_6),
+    feature(104, "verbose payload logging", later=ISSUE_6),
+    feature(105, "log level", later=ISSUE_2),
+    feature(106, "log format json", later=ISSUE_6),
+    feature(107, "log injection sanitising", later=ISSUE_6),
+    feature(108, "profiling", later=SOURCE_003),
+    feature(109, "service log tail API", later=SOURCE_003),
+    feature(110, "dynamic deploy at runtime", later=SOURCE_003),
+    feature(111, "batch deploy with per-server result", later=SOURCE_003),
+    feature(112, "delete server", later=SOURCE_003),
+    feature(113, "list services", later=SOURCE_003),
+    feature(114, "start/stop/restart/update", later=SOURCE_003),
+    feature(115, "persistence of deployments", later=SOURCE_003),
+    feature(116, "workspaces", later=SOURCE_003),
+    feature(117, "session list/create/delete/status", later=SOURCE_003),
+    feature(118, "session idle GC", later=ISSUE_4),
+    feature(119, "admin web UI", later=SOURCE_003),
+    feature(120, "market / official registry sync / install", later=SOURCE_003),
+    feature(121, "API discovery/test console", later=SOURCE_003),
+    feature(122, "runtime config get/put", later=SOURCE_003),
+    feature(123, "hot reload of config file", later=ISSUE_4),
+    feature(124, "JSON config", later=ISSUE_2),
+    feature(125, "YAML config", later=ISSUE_2),
+    feature(126, "env expansion", later=ISSUE_2),
+    feature(127, "env overrides", later=SOURCE_001),
+    feature(128, "config search path", later=ISSUE_2),
+    feature(129, "validation with messages", later=ISSUE_2),
+    feature(130, "duration strings", later=ISSUE_2),
+    feature(131, "check command text", later=ISSUE_6),
+    feature(132, "check command JSON", later=ISSUE_6),
+    feature(133, "check per-server timeout", later=ISSUE_6),
+    feature(134, "check secret masking", later=ISSUE_6),
+    feature(135, "coloured output / NO_COLOR", later=ISSUE_6),
+    feature(136, "config info / init", later=SOURCE_002),
+    feature(137, "system service install/start/stop/status", later=ISSUE_6),
+    feature(138, "layered diagnosis + suggested action", later=SOURCE_002),
+    feature(139, "exit-code table", later=SOURCE_002),
+    feature(140, "remote deployment script", later=ISSUE_6),
+    feature(141, "local run script (pid, logs, status)", later=ISSUE_6),
+    feature(142, "version flag", later=ISSUE_2),
+    feature(143, "interactive prompt / -yes", later=SOURCE_003),
+    feature(144, "Homebrew / npm / docker / single binary", later=ISSUE_6),
+    feature(145, "graceful shutdown on SIGINT/SIGTERM", later=ISSUE_2),
+    feature(146, "child close: stdin → wait 5 s → kill", later=ISSUE_2),
+    feature(147, "process-group kill", later=ISSUE_2),
+    feature(148, "client disconnect cancels call", later=ISSUE_3),
+    feature(149, "client session cleanup on disconnect", later=ISSUE_4),
+    feature(150, "concurrency claim", later=SOURCE_002),
+    feature(151, "Windows/macOS/Linux", later=ISSUE_2),
+    feature(152, "unit/integration tests", later=ISSUE_2),
+)
+
+BRIDGING = (
+    bridge(
+        "handshake", LEGACY, "answered from the modern server's discovery; a session id of the gateway", later=ISSUE_5
+    ),
+    bridge("handshake", MODERN, "server/discover answered from InitializeResult", later=ISSUE_5),
+    bridge("handshake", SAME, "verbatim, so that both hops negotiate the same", later=ISSUE_3),
+    bridge(
+        "envelope",
+        LEGACY,
+        "`_meta` gains revision, client capabilities and client info; the rest of it stays",
+        later=ISSUE_5,
+    ),
+    bridge(
+        "envelope",
+        MODERN,
+        "the reserved keys leave `_meta`; progressToken, traceparent and vendor keys stay",
+        later=ISSUE_5,
+    ),
+    bridge("envelope", SAME, "verbatim", later=ISSUE_3),
+    bridge(
+        "headers",
+        LEGACY,
+        "MCP headers made from the body and the tool's schema; -32020 refreshes and retries once",
+        later=ISSUE_5,
+    ),
+    bridge("headers", MODERN, "the client's headers validated in full, session headers sent", later=ISSUE_5),
+    bridge("headers", SAME, "sent again; unknown Mcp-Param-* forwarded", later=ISSUE_3),
+    bridge("ids", LEGACY, "a new id on every leg, progress tokens mapped", later=ISSUE_5),
+    bridge("ids", MODERN, "a new id on every leg, progress tokens mapped", later=ISSUE_5),
+    bridge(
+        "ids",
+        SAME,
+        "ids, progress tokens, subscription ids and cancels rewritten on shared pipes, types kept",
+        later=ISSUE_3,
+    ),
+    bridge(
+        "result",
+        LEGACY,
+        "resultType and cache members dropped; what 2025 cannot say is wrapped or dropped",
+        later=ISSUE_5,
+    ),
+    bridge("result", MODERN, "resultType, ttlMs 0, cacheScope private and serverInfo added", later=ISSUE_5),
+    bridge("result", SAME, "untouched but for a missing resultType and cache members", later=ISSUE_3),
+    bridge(
+        "asks",
+        LEGACY,
+        "input_required becomes requests on the call's own stream; answers collected, retried with exact requestState",
+        later=ISSUE_5,
+    ),
+    bridge("asks", MODERN, "the call is parked and the client gets input_required with sealed state", later=ISSUE_5),
+    bridge("asks", SAME, "relayed on the call's own stream; modern passes verbatim", later=ISSUE_3),
+    bridge(
+        "capability-gate", LEGACY, "a kind that the client did not declare is an error, never forwarded", later=ISSUE_5
+    ),
+    bridge(
+        "capability-gate",
+        MODERN,
+        "an undeclared request is answered -32601; sessions are keyed by capability set",
+        later=ISSUE_5,
+    ),
+    bridge("capability-gate", SAME, "undeclared requests never reach the client", later=ISSUE_3),
+    bridge("ping", LEGACY, "answered by the gateway", later=ISSUE_5),
+    bridge("ping", MODERN, "404 and -32601 to the client; the server's pings answered by the gateway", later=ISSUE_5),
+    bridge("ping", SAME, "answered", later=ISSUE_3),
+    bridge("logging", LEGACY, "logging/setLevel kept per session and stamped on later requests", later=ISSUE_5),
+    bridge("logging", MODERN, "setLevel as low as needed, filtered per call, none without logLevel", later=ISSUE_5),
+    bridge("logging", SAME, "forwarded", later=ISSUE_3),
+    bridge("changes", LEGACY, "one subscriptions/listen per session, re-opened without a gap", later=ISSUE_5),
+    bridge(
+        "changes",
+        MODERN,
+        "listen answered with the honoured subset, notifications fanned out with their subscription id",
+        later=ISSUE_5,
+    ),
+    bridge("changes", SAME, "relayed, subscription ids rewritten", later=ISSUE_3),
+    bridge("progress", LEGACY, "relayed on the request's stream", later=ISSUE_5),
+    bridge("progress", MODERN, "relayed; stops with input_required and goes on with the retry", later=ISSUE_5),
+    bridge("progress", SAME, "relayed", later=ISSUE_3),
+    bridge("cancel", LEGACY, "cancelled closes the server's POST; a disconnect does not cancel", later=ISSUE_5),
+    bridge("cancel", MODERN, "a closed stream cancels; a parked call lives until its TTL", later=ISSUE_5),
+    bridge("cancel", SAME, "native", later=ISSUE_3),
+    bridge("errors", LEGACY, "codes that a legacy client must not see are mapped", later=ISSUE_5),
+    bridge("errors", MODERN, "-32002, -32042 and lost sessions mapped", later=ISSUE_5),
+    bridge("errors", SAME, "as they are, HTTP status included", later=ISSUE_3),
+    bridge("tasks", LEGACY, "not declared: the server answers at once, or the gateway polls", later=ISSUE_5),
+    bridge("tasks", MODERN, "never advertised", later=ISSUE_5),
+    bridge("tasks", SAME, "routed by task id", later=ISSUE_3),
+    bridge("paging", LEGACY, "opaque, sealed when merged", later=ISSUE_5),
+    bridge("paging", MODERN, "opaque, sealed when merged", later=ISSUE_5),
+    bridge("paging", SAME, "opaque, sealed when merged", later=ISSUE_3),
+    bridge("sessions", LEGACY, "live in the gateway only; DELETE ends listening and calls", later=ISSUE_5),
+    bridge("sessions", MODERN, "a pool of server sessions, leased, deleted when idle", later=ISSUE_5),
+    bridge("sessions", SAME, "one to one", later=ISSUE_3),
+    bridge("resumability", LEGACY, "event ids, priming, retry and replay from the gateway's own buffer", later=ISSUE_5),
+    bridge("resumability", MODERN, "the gateway resumes the server's stream", later=ISSUE_5),
+    bridge("resumability", SAME, "ids, retry and priming one to one; GET with Last-Event-ID mapped", later=ISSUE_3),
+    bridge("batch", LEGACY, "split, answered as an array or one stream", later=ISSUE_5),
+    bridge("batch", MODERN, "not applicable to a modern client", refused="batches exist in 2025-03-26 only"),
+    bridge("batch", SAME, "split", later=ISSUE_3),
+)
+
+PROMISES = (
+    promise(
+        "2.project.commands", "the README's two commands work on a fresh machine with Python and Node", later=ISSUE_2
+    ),
+    promise("2.project.top-level", "the top level holds what the design names, and no more", later=ISSUE_2),
+    promise("2.project.ladder", "imports point down the ladder; exclusive rooms are kept", later=ISSUE_2),
+    promise(
+        "2.project.requirements",
+        "every requirement is listed and each named test exists",
+        "tests/test_requirements.py::test_every_row_of_the_tables_is_there",
+        "tests/test_requirements.py::test_requirement_is_in_one_state_and_its_tests_exist",
+        "tests/test_requirements.py::test_tests_that_claim_a_requirement_are_named_by_it",
+    ),
+    promise(
+        "2.project.ci",
+        ".ci/run runs the README's test command",
+        "tests/test_readme.py::test_ci_runs_the_test_command_to_the_letter",
+    ),
+    promise("2.project.docs", "the documentation builds, warnings as errors", later=ISSUE_2),
+    promise("2.jsonrpc.raw", "envelopes keep params and results raw; unknown members survive", later=ISSUE_2),
+    promise("2.jsonrpc.ids", "ids of every type are echoed to the byte", later=ISSUE_2),
+    promise("2.backoff.bounded", "backoff stays within its cap, jitter included", later=ISSUE_2),
+    promise("2.durations", "durations parse strictly and format as they are read", later=ISSUE_2),
+    promise("2.gcra.bound", "the limiter never admits more than burst plus rate", later=ISSUE_2),
+    promise("2.catalog.legal", "exposed names are legal, unique, stable and reversible", later=ISSUE_2),
+    promise("2.catalog.adding", "adding a server renames nothing", later=ISSUE_2),
+    promise("2.catalog.modes", "naming modes, collisions, filters, renames and aliases as designed", later=ISSUE_2),
+    promise("2.protocol.ladder", "the header ladder judges as the SDK's own", later=ISSUE_2),
+    promise("2.protocol.handshake", "legacy handshake and the probe of a server's era", later=ISSUE_2),
+    promise("2.protocol.envelope", "the modern envelope is read and stamped, the rest of `_meta` kept", later=ISSUE_2),
+    promise("2.protocol.correlator", "the correlator never mixes two calls up, under any interleaving", later=ISSUE_2),
+    promise(
+        "2.wire.http-server", "HTTP/1.1 server: chunked, 100-continue, pipelining, HEAD, keep-alive", later=ISSUE_2
+    ),
+    promise("2.wire.http-client", "keep-alive client, LIFO pool, chunked and close-delimited replies", later=ISSUE_2),
+    promise("2.wire.tls", "TLS both ways", later=ISSUE_2),
+    promise("2.wire.sse", "SSE both ways, every line ending, UTF-8 cut anywhere", later=ISSUE_2),
+    promise("2.wire.deadlines", "header, body, idle and write limits have their own deadlines", later=ISSUE_2),
+    promise("2.wire.stalled", "a stalled reader or writer holds nothing past its deadline", later=ISSUE_2),
+    promise("2.wire.drain", "graceful drain", later=ISSUE_2),
+    promise("2.wire.cold-routes", "cold routes are the Starlette app on the same listener", later=ISSUE_2),
+    promise("2.wire.one-writer", "the bytes on a pipe belong to one writer", later=ISSUE_2),
+    promise("2.adapter.stdio", "the stdio adapter passes the contract suite", later=ISSUE_2),
+    promise(
+        "2.adapter.streamable-http", "the Streamable HTTP adapter passes the contract suite, both eras", later=ISSUE_2
+    ),
+    promise("2.adapter.in-process", "the in-process adapter passes the contract suite", later=ISSUE_2),
+    promise("2.adapter.memory", "the in-memory adapter passes the contract suite", later=ISSUE_2),
+    promise("2.adapter.era", "a server's era is probed and remembered", later=ISSUE_2),
+    promise("2.adapter.headers", "custom headers per server", later=ISSUE_2),
+    promise(
+        "2.servers.parallel",
+        "servers start in parallel, each in its own nursery; a bad one harms no other",
+        later=ISSUE_2,
+    ),
+    promise("2.servers.readiness", "startup_wait, /readyz and the missing named", later=ISSUE_2),
+    promise("2.servers.isolation", "isolation modes with their bounds", later=ISSUE_2),
+    promise("2.servers.guard", "no child survives the gateway, SIGKILL included", later=ISSUE_2),
+    promise("2.servers.stderr", "stderr of children is captured to the log, bounded", later=ISSUE_2),
+    promise(
+        "2.front.revisions",
+        "all four revisions of Streamable HTTP at /mcp and /mcp/{namespace or server}",
+        later=ISSUE_2,
+    ),
+    promise("2.front.sessions", "handshake; sessions are bound to a principal, DELETE ends them", later=ISSUE_2),
+    promise("2.front.methods", "tools, resources, prompts, completions and ping", later=ISSUE_2),
+    promise("2.front.as-it-comes", "JSON stays JSON and SSE stays SSE", later=ISSUE_2),
+    promise("2.front.merged", "merged lists over several servers", later=ISSUE_2),
+    promise("2.front.eras", "differing eras give a clear error naming both", later=ISSUE_2),
+    promise("2.front.health", "/health, /livez and /readyz", later=ISSUE_2),
+    promise("2.config.formats", "canonical YAML, JSON and TOML, and a plain mcpServers file", later=ISSUE_2),
+    promise(
+        "2.config.strict",
+        "unknown keys and wrong values are named with file, line, path and suggestion, all at once",
+        later=ISSUE_2,
+    ),
+    promise("2.config.expansion", "${VAR} is expanded after parsing, in string values only", later=ISSUE_2),
+    promise("2.config.lookup", "the lookup order", later=ISSUE_2),
+    promise("2.runner.gateway", "flags, the listening line, exit status", later=ISSUE_2),
+    promise(
+        "2.runner.check",
+        "each server: reachable, era, revision, name, version, counts; text and JSON; --strict",
+        later=ISSUE_2,
+    ),
+    promise("2.runner.demo", "--demo serves two bundled servers", later=ISSUE_2),
+    promise("2.embedding", "open_gateway with call_tool, list_tools and friends", later=ISSUE_2),
+    promise("2.measure.bench", "the benchmark compares with nginx and fails below its thresholds", later=ISSUE_2),
+    promise(
+        "2.measure.conformance",
+        "the conformance suite is compared check by check, with a classified list",
+        later=ISSUE_2,
+    ),
+    promise("2.bad.malformed", "malformed JSON and invalid UTF-8 get 400 and -32700", later=ISSUE_2),
+    promise("2.bad.nested", "100,000 nested brackets are refused, not fatal", later=ISSUE_2),
+    promise("2.bad.content-type", "a wrong content type or Accept is refused", later=ISSUE_2),
+    promise("2.bad.oversized", "oversized bodies and headers: 413 and 431", later=ISSUE_2),
+    promise("2.bad.smuggling", "Content-Length together with Transfer-Encoding is refused", later=ISSUE_2),
+    promise("2.bad.half", "half requests and slow senders are dropped at their deadline", later=ISSUE_2),
+    promise("2.bad.host", "a wrong Host or Origin is refused", later=ISSUE_2),
+    promise(
+        "2.bad.unknown", "unknown path, namespace, session and tool each get their status and error", later=ISSUE_2
+    ),
+    promise("2.bad.duplicate-ids", "duplicate ids in flight do not mix", later=ISSUE_2),
+    promise("2.bad.others", "after bad input the listener and every other client go on", later=ISSUE_2),
+    promise("2.bad.config", "configuration mistakes: golden files, input beside message", later=ISSUE_2),
+    promise(
+        "2.shows.real-servers",
+        "SDK clients of both eras use mcp-server-time, server-everything and an SDK server through the gateway",
+        later=ISSUE_2,
+    ),
+    promise(
+        "2.shows.speed",
+        "0.35 of nginx at 16 and 64, p50 at most 1.4 times; modern 0.30; stdio 15,000 calls/s",
+        later=ISSUE_2,
+    ),
+    promise("2.shows.footprint", "under 80 MB, listening within 1 s, import within 150 ms", later=ISSUE_2),
+    promise("2.shows.ci", "CI under 15 minutes, unit part under 60 s, no test sleeps", later=ISSUE_2),
+    promise("3.back-channel.progress", "every progress, in order, the last before the result", later=ISSUE_3),
+    promise("3.back-channel.logging", "logging with its levels", later=ISSUE_3),
+    promise("3.back-channel.cancel", "cancellation reaches exactly one server", later=ISSUE_3),
+    promise(
+        "3.back-channel.asks",
+        "elicitation, sampling and roots on the call's own stream; input_required with exact requestState",
+        later=ISSUE_3,
+    ),
+    promise(
+        "3.changes.list-changed",
+        "list_changed from every transport to the clients it concerns and to no other",
+        later=ISSUE_3,
+    ),
+    promise("3.changes.subscribe", "resources/subscribe counted by references", later=ISSUE_3),
+    promise(
+        "3.changes.listen", "subscriptions/listen with rewritten ids, several at once, graceful end", later=ISSUE_3
+    ),
+    promise("3.changes.refreshed", "the catalogue is refreshed before clients are told", later=ISSUE_3),
+    promise("3.streams", "event ids, priming, retry, GET streams and Last-Event-ID one to one", later=ISSUE_3),
+    promise("3.streams.status", "no status is committed before it is known", later=ISSUE_3),
+    promise("3.streams.disconnect", "the disconnect table", later=ISSUE_3),
+    promise("3.batches", "batches for 2025-03-26", later=ISSUE_3),
+    promise("3.paging", "paging, templates, completions, cache hints", later=ISSUE_3),
+    promise("3.param-headers", "Mcp-Param-* validated against the schema, unknown ones forwarded", later=ISSUE_3),
+    promise("3.unknown", "unknown members and methods pass", later=ISSUE_3),
+    promise("3.tasks", "2025 tasks and the tasks extension, routed by task id", later=ISSUE_3),
+    promise(
+        "3.merged",
+        "with several servers behind one client: sealed cursors, capability union, the missing named",
+        later=ISSUE_3,
+    ),
+    promise("3.conformance.list", "known differences are a classified list; a stale entry fails", later=ISSUE_3),
+    promise("3.bad.replies", "a reply with an unknown id, twice, or after the cancel", later=ISSUE_3),
+    promise(
+        "3.bad.late",
+        "progress for a finished call; answers to questions never asked; undeclared requests",
+        later=ISSUE_3,
+    ),
+    promise("3.bad.foreign", "a requestState of another call, a session of another principal", later=ISSUE_3),
+    promise("3.bad.sse", "SSE with every line ending, comments, 10 MB events, UTF-8 cut anywhere", later=ISSUE_3),
+    promise("3.bad.statuses", "a server that answers 202, 204, 302, 401, 500 or HTML", later=ISSUE_3),
+    promise(
+        "3.shows.zero", "conformance differences: 0, three times over HTTP, over stdio but for polling", later=ISSUE_3
+    ),
+    promise("3.shows.client", "client scenarios equal direct", later=ISSUE_3),
+    promise(
+        "3.shows.verbatim",
+        "what arrives is byte-equal to what was sent, but for what the bridging table names",
+        later=ISSUE_3,
+    ),
+    promise(
+        "3.shows.sixteen",
+        "16 clients at random over one child and one HTTP server: each message reaches its own client",
+        later=ISSUE_3,
+    ),
+    promise("3.shows.speed", "the speed of the skeleton is kept", later=ISSUE_3),
+    promise(
+        "4.children.crash",
+        "a crash fails calls at once with exit status and stderr tail; restart with backoff",
+        later=ISSUE_4,
+    ),
+    promise(
+        "4.children.restart",
+        "re-initialise, re-list, re-subscribe after a restart; list_changed if it differs",
+        later=ISSUE_4,
+    ),
+    promise("4.children.junk", "junk, half and 50 MB lines survived; stderr floods bounded", later=ISSUE_4),
+    promise("4.children.path", "the login shell's PATH, bounded, cached, can be switched off", later=ISSUE_4),
+    promise("4.http.lost-session", "re-initialise once, retry only what is safe", later=ISSUE_4),
+    promise("4.http.pool", "GET stream resumed; broken connections discarded; deadlines per phase", later=ISSUE_4),
+    promise("4.http.breaker", "circuit breaker with half-open probe; health shown", later=ISSUE_4),
+    promise("4.http.cold", "proxy, client certificates and HTTP/2 behind the same seam", later=ISSUE_4),
+    promise("4.bulkheads", "one bad server costs nobody else", later=ISSUE_4),
+    promise(
+        "4.clients.bounds",
+        "connections, sessions and streams bounded per address and in all; idle sessions reaped",
+        later=ISSUE_4,
+    ),
+    promise("4.life.drain", "drain and second signal", later=ISSUE_4),
+    promise("4.life.reload", "SIGHUP reload without dropping what did not change", later=ISSUE_4),
+    promise("4.life.files", "state file and secret 0600; full disk and clock steps survived", later=ISSUE_4),
+    promise("4.chaos", "a chaos suite in virtual time and a short real run", later=ISSUE_4),
+    promise("4.fuzzing", "each parser's entry fuzzed, corpus kept", later=ISSUE_4),
+    promise("4.shows.leaks", "1,000 client cycles leave nothing behind", later=ISSUE_4),
+    promise("4.shows.orphans", "50 SIGKILLs under load leave no child", later=ISSUE_4),
+    promise(
+        "4.shows.killed-server", "a server killed every second: only calls in flight fail, within 100 ms", later=ISSUE_4
+    ),
+    promise("4.shows.black-hole", "one of ten servers black-holed: the others keep their p99", later=ISSUE_4),
+    promise(
+        "4.shows.sigterm",
+        "SIGTERM with an open stream, a running call and a stubborn child exits 0 in time",
+        later=ISSUE_4,
+    ),
+    promise("4.shows.fuzzed", "10,000 fuzzed inputs in CI, a million nightly", later=ISSUE_4),
+    promise("5.translation", "translation as pure functions per row of the bridging table", later=ISSUE_5),
+    promise(
+        "5.era-choice", "the era per server, mirrored where possible; era: auto, mirror, modern, legacy", later=ISSUE_5
+    ),
+    promise(
+        "5.legacy-client", "a legacy client uses a modern server, live input and subscriptions included", later=ISSUE_5
+    ),
+    promise("5.modern-client", "a modern client uses a legacy server; parked calls with sealed state", later=ISSUE_5),
+    promise(
+        "5.parked.bounds",
+        "parked calls are limited in time and number, cancelled and closed at their end",
+        later=ISSUE_5,
+    ),
+    promise("5.adapters", "sse and websocket adapters pass the contract suite", later=ISSUE_5),
+    promise("5.fronts", "legacy HTTP+SSE, WebSocket and stdio fronts", later=ISSUE_5),
+    promise("5.merged", "merged namespaces across eras", later=ISSUE_5),
+    promise("5.conformance", "the matrix grows to client era, server era, adapter", later=ISSUE_5),
+    promise("5.bad", "wrong, late, vanishing peers: clear error, resources freed, nobody else affected", later=ISSUE_5),
+    promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
+    promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),
+    promise("5.shows.abandoned", "10,000 abandoned parked calls leave nothing behind", later=ISSUE_5),
+    promise(
+        "5.shows.websocket",
+        "200 messages of 500 kB both ways with pings finish; a stuck peer is dropped",
+        later=ISSUE_5,
+    ),
+    promise(
+        "6.upstreams",
+        "any number of upstreams, each with its own servers, credentials, namespace and fate",
+        later=ISSUE_6,
+    ),
+    promise("6.reconnect", "reconnect for ever by the documented formula, reset after a stable period", later=ISSUE_6),
+    promise("6.keepalive", "ping and pong deadline find a half-open peer", later=ISSUE_6),
+    promise("6.impatient", "call_deadline, on_tools_changed, limits on message and list size", later=ISSUE_6),
+    promise("6.config", "the dialect of source system 000 and of mcp_pipe.py, byte for byte", later=ISSUE_6),
+    promise("6.check", "check output as source system 000, properly masked; --strict", later=ISSUE_6),
+    promise("6.logs", "text and JSON logs, working levels, redacted payloads", later=ISSUE_6),
+    promise("6.metrics", "Prometheus metrics on their own port", later=ISSUE_6),
+    promise("6.service", "service and remote runners, systemd unit", later=ISSUE_6),
+    promise("6.examples", "example files by runners.init; Dockerfile and compose file", later=ISSUE_6),
+    promise("6.docs", "how-to in English and Chinese", later=ISSUE_6),
+    promise(
+        "6.bad",
+        "refusing endpoints, bad frames, bad tokens: a clear line naming the upstream, never the token",
+        later=ISSUE_6,
+    ),
+    promise(
+        "6.shows.readme", "the README example of source system 000 with two upstreams runs unchanged", later=ISSUE_6
+    ),
+    promise("6.shows.drops", "200 rude drops under load: every call answered or cancelled, none twice", later=ISSUE_6),
+    promise("6.shows.speed", "16 in flight over one socket: at least 8,000 calls/s at 110 us", later=ISSUE_6),
+)
+
+REQUIREMENTS = (*FEATURES, *BRIDGING, *PROMISES)

@@ -1,0 +1,169 @@
+"""The Hypothesis strategies of all tests. What a new test needs to generate is added here, not beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+import attrs
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from mcpgateway.catalog.items import Item, Kind, read
+from mcpgateway.catalog.rules import Collision, Naming, NamingMode, ServerView, ToolRules
+from mcpgateway.errors import JSON
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**30), 10**30),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=8),
+)
+json_values: st.SearchStrategy[JSON] = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner, max_size=3),
+    max_leaves=8,
+)
+json_objects = st.dictionaries(st.text(max_size=6), json_values, max_size=4)
+
+
+@st.composite
+def json_texts(draw: st.DrawFn, values: st.SearchStrategy[JSON] = json_values) -> bytes:
+    """JSON as other programs write it: with and without spaces, escaped or as UTF-8."""
+    compact = draw(st.booleans())
+    text = json.dumps(
+        draw(values), ensure_ascii=draw(st.booleans()), separators=(",", ":") if compact else (" , ", ": ")
+    )
+    return text.encode()
+
+
+# ---- JSON-RPC --------------------------------------------------------------------------------------------------------
+
+odd_ids = st.sampled_from(
+    [
+        *(b"0", b"-1", b"1", b"1.0", b"-0", b"1e2", b"1E400", b"9007199254740993", b"1" * 40),
+        *(b'""', b'"1"', b'"\\u0031"', '"größe"'.encode(), b'"a\\nb"'),
+    ]
+)
+ids = st.one_of(odd_ids, st.integers().map(lambda number: b"%d" % number), json_texts(st.text(max_size=8)))
+"""Raw JSON-RPC ids of every type."""
+methods = st.sampled_from(["tools/call", "ping", "notifications/progress", "x/größe"]) | st.text(max_size=12)
+
+_reserved = {"jsonrpc", "id", "method", "params", "result", "error"}
+_extra_members = st.dictionaries(
+    st.text(max_size=6).filter(lambda name: name not in _reserved), json_texts(), max_size=3
+).map(lambda members: [(json.dumps(name).encode(), value) for name, value in members.items()])
+
+
+@attrs.frozen
+class Frame:
+    """One JSON-RPC message as bytes, with the parts that it was made of."""
+
+    data: bytes
+    members: tuple[tuple[bytes, bytes], ...]
+    """Raw name and raw value, in order."""
+    id: bytes | None
+    method: str | None
+
+
+@st.composite
+def _frames(draw: st.DrawFn, id: bytes | None, method: str | None, body: Sequence[tuple[bytes, bytes]]) -> Frame:
+    members = [(b'"jsonrpc"', b'"2.0"'), *body, *draw(_extra_members)]
+    if id is not None:
+        members.append((b'"id"', id))
+    if method is not None:
+        members.append((b'"method"', json.dumps(method).encode()))
+    members = draw(st.permutations(members))
+    space = draw(st.sampled_from([b"", b" ", b"\n\t"]))
+    data = b"{" + b",".join(space + name + space + b":" + space + value for name, value in members) + space + b"}"
+    return Frame(data, tuple(members), id, method)
+
+
+_params = st.lists(st.tuples(st.just(b'"params"'), json_texts(json_objects)), max_size=1)
+requests = st.tuples(ids, methods, _params).flatmap(lambda parts: _frames(*parts))
+notifications = st.tuples(st.none(), methods, _params).flatmap(lambda parts: _frames(*parts))
+responses = st.tuples(ids, st.none(), st.tuples(st.tuples(st.sampled_from([b'"result"', b'"error"']), json_texts())))
+frames = requests | notifications | responses.flatmap(lambda parts: _frames(*parts))
+"""JSON-RPC messages of every sort as `Frame`."""
+
+# ---- names and listings ----------------------------------------------------------------------------------------------
+
+LEGAL_CHARACTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
+legal_names = st.text(LEGAL_CHARACTERS, min_size=1, max_size=64)
+tool_names = st.one_of(
+    st.text("ab_-", min_size=1, max_size=4),
+    st.sampled_from(["search", "get.time", "größe", "a/b:c", "", " ", "x" * 64, "x" * 65, "y" * 200]),
+    st.text(max_size=80),
+)
+"""Names as servers list them: colliding, odd, empty, too long."""
+server_names = st.text("ab_-", min_size=1, max_size=3)
+plain_names = st.text("abc", min_size=1, max_size=6)
+"""Without separators, so that prefixed names cannot be ambiguous."""
+
+
+@st.composite
+def tools(draw: st.DrawFn, names: st.SearchStrategy[str] = tool_names, key: str = "name") -> Raw:
+    """One listed item, with members that nobody knows."""
+    members = [(key, draw(names)), *draw(json_objects).items()]
+    if draw(st.booleans()):
+        members.append(("_meta", draw(json_objects)))
+    unique = dict(reversed(members))
+    return Raw(json.dumps(dict(draw(st.permutations(list(unique.items()))))).encode())
+
+
+def listings(
+    names: st.SearchStrategy[str] = tool_names, kind: Kind = Kind.TOOLS, max_size: int = 4
+) -> st.SearchStrategy[tuple[Item, ...]]:
+    """What one server lists."""
+    return st.lists(tools(names, kind.key), max_size=max_size).map(lambda raws: read(kind, raws))
+
+
+patterns = st.lists(
+    st.sampled_from(["*", "a*", "*_a", "?", "[ab]", "search", "a_b", "größe"]) | tool_names, max_size=2
+).map(tuple)
+rules = st.builds(
+    ToolRules,
+    allow=st.just(("*",)) | patterns,
+    deny=patterns,
+    rename=st.dictionaries(tool_names, tool_names, max_size=2),
+)
+views = st.builds(
+    ServerView, prefix=st.none() | st.sampled_from(["", "a", "p"]), rules=st.lists(rules, max_size=2).map(tuple)
+)
+namings = st.builds(Naming, separator=st.sampled_from(["_", "-", "__"]), collision=st.sampled_from(Collision))
+modes = st.sampled_from([NamingMode.RAW, NamingMode.PREFIXED])
+
+
+@attrs.frozen
+class Namespace:
+    """The arguments of `mcpgateway.catalog.table.build` after the kind."""
+
+    views: Mapping[str, ServerView]
+    listings: Mapping[str, tuple[Item, ...]]
+    naming: Naming
+    mode: NamingMode
+
+
+@st.composite
+def namespaces(
+    draw: st.DrawFn,
+    servers: st.SearchStrategy[str] = server_names,
+    names: st.SearchStrategy[str] = tool_names,
+    views: st.SearchStrategy[ServerView] = views,
+    namings: st.SearchStrategy[Naming] = namings,
+    modes: st.SearchStrategy[NamingMode] = modes,
+    kind: Kind = Kind.TOOLS,
+    max_servers: int = 4,
+) -> Namespace:
+    """Servers with their listings, of which some may be missing, and how they are shown."""
+    order = draw(st.lists(servers, min_size=1, max_size=max_servers, unique=True))
+    listed = [server for server in order if draw(st.integers(0, 5))]
+    return Namespace(
+        {server: draw(views) for server in order},
+        {server: draw(listings(names, kind)) for server in draw(st.permutations(listed))},
+        draw(namings),
+        draw(modes),
+    )
