@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE / "_ext")]
 
+from mcpgateway import __version__ as release  # noqa: E402  # from the checkout, which the path now has
+
 project = "mcpgateway"
 author = "the mcpgateway authors"
 copyright = "2026, the mcpgateway authors"
-release = tomllib.loads((HERE.parent / "pyproject.toml").read_text())["project"]["version"]
 
 extensions = ["myst_parser", "from_data"]
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -46,12 +46,12 @@ async def open_gateway(
     :raises ConfigError: everything that is wrong with the configuration
     """
     gateway = _gateway(await _configuration(config), servers or {})
-    problem: Exception | None = None
+    problem: BaseException | None = None
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.run)
         try:
             yield gateway
-        except Exception as raised:
+        except (Exception, KeyboardInterrupt, SystemExit) as raised:
             problem = raised  # kept out of the nursery, which would wrap it in a group
         finally:
             await _close(gateway)

@@ -61,14 +61,12 @@ class Gateway:
         )
         self.servers = self._make_servers(adapters or {})
         self._namespaces = self._make_namespaces()
-        self._nursery: trio.Nursery | None = None
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the servers until cancelled; started as soon as they are starting. Close with `aclose` first."""
         async with trio.open_nursery() as nursery:
-            self._nursery = nursery
             nursery.start_soon(self.sweeper.run)
             nursery.start_soon(self.poller.run)
             nursery.start_soon(self.sessions.reap)
@@ -99,9 +97,8 @@ class Gateway:
 
     def _session_ended(self, session: Session) -> None:
         namespace = self._namespaces.get(session.namespace)
-        if namespace is not None and self._nursery is not None and not self._nursery.cancel_scope.cancel_called:
-            for server in namespace.servers:
-                self._nursery.start_soon(server.drop_owner, session.id)
+        for server in namespace.servers if namespace is not None else ():
+            server.end_owner(session.id)
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 

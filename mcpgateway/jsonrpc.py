@@ -15,7 +15,7 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from mcpgateway.errors import JSON, GatewayError, InvalidParams, InvalidRequest, ParseError
+from mcpgateway.errors import JSON, ErrorReply, GatewayError, InvalidParams, InvalidRequest, ParseError
 
 _decode_members = msgspec.json.Decoder(dict[str, Raw]).decode
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
@@ -232,3 +232,14 @@ def error_code(message: Message) -> int | None:
     except InvalidParams:
         return None
     return code if isinstance(code, int) and not isinstance(code, bool) else None
+
+
+def error_reply(message: Message) -> ErrorReply:
+    """An error response as an exception: what the peer said, with code 0 and no text where it said neither."""
+    try:
+        error = members_of(message.error)
+        text = value_of(error.get("message", NULL))
+        data = value_of(error.get("data", NULL))
+    except InvalidParams:
+        text = data = None
+    return ErrorReply(error_code(message) or 0, text if isinstance(text, str) else "", data)

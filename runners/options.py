@@ -9,17 +9,39 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import attrs
+
 from mcpgateway import __version__
 from mcpgateway.config.loading import Loaded, load
-from mcpgateway.config.lookup import explain_places, find
+from mcpgateway.config.lookup import VARIABLES, explain_places, find, places
+from mcpgateway.config.model import Config, StdioServer
 from mcpgateway.errors import ConfigError
 from runners import logs
 
+DEMO = {
+    name: StdioServer(name, command=sys.executable, args=("-m", f"mcpgateway.demo.{name}"))
+    for name in ("clock", "notes")
+}
+"""The two bundled servers of ``--demo``."""
+
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with ``--config --log-level --log-format --version``."""
-    options = argparse.ArgumentParser(prog=f"python -m runners.{name}", description=description, allow_abbrev=False)
+    """An argument parser with ``--config --demo --log-level --log-format --version``."""
+    options = argparse.ArgumentParser(
+        prog=f"python -m runners.{name}",
+        description=description,
+        epilog="\n  ".join(
+            [
+                "Without --config, the file is the first of these that there is:",
+                *(f"the value of {variable}" for variable in VARIABLES),
+                *map(str, places(cwd=Path(), home=Path("~"))),
+            ]
+        ),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     options.add_argument("--config", type=Path, metavar="FILE", help="YAML, JSON or TOML; else looked up")
+    options.add_argument("--demo", action="store_true", help="with two bundled demo servers; needs no configuration")
     options.add_argument("--log-level", choices=logs.LEVELS, help="overrides logging.level")
     options.add_argument("--log-format", choices=logs.FORMATS, help="overrides logging.format")
     options.add_argument("--version", action="version", version=f"mcpgateway {__version__}")
@@ -34,15 +56,22 @@ def two_dashes(arguments: Sequence[str]) -> list[str]:
     ]
 
 
-def configuration(explicit: Path | None) -> Loaded:
-    """The configuration that the options, the environment or the lookup name; exits with the problems if it is bad."""
+def configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
+    """The configuration that the options, the environment or the lookup name; exits with the problems if it is bad.
+
+    ``demo`` adds the bundled servers, and looks for no file that is not named with ``--config``.
+    """
+    if demo and explicit is None:
+        return Loaded(Config(servers=DEMO), [])
     try:
         path = find(explicit, env=os.environ, cwd=Path(), home=Path.home())
         if path is None:
             fail(explain_places(cwd=Path(), home=Path.home()))
-        return load(path, env=os.environ)
+        loaded = load(path, env=os.environ)
     except ConfigError as problem:
         fail(str(problem))
+    config = loaded.config
+    return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)
 
 
 def fail(message: str) -> NoReturn:

@@ -78,7 +78,7 @@ class BrowserPolicy:
             page, page_port = "", None
         if self._loopback and is_loopback(page):
             return None
-        if page == name and page_port == port:
+        if page and page == name and page_port == port:
             return None
         return f"requests from pages of {origin[:100]!r} are not served; see listen.cors"
 

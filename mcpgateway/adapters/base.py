@@ -18,7 +18,7 @@ Rules that the types cannot express:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Protocol, TypeAlias
 
@@ -110,8 +110,14 @@ class LinkStatistics:
     """Calls begun since the link was made."""
     pid: int | None = None
     """The child process, where the link has one."""
-    connections: int = 0
-    """Open sockets, where the link has any of its own."""
+
+
+Continuation: TypeAlias = "Callable[[Back], Awaitable[Reply]]"
+"""Goes on, in a task, with a call that `Begins.begin` began and that turned out to be more than one reply."""
+
+Outcome: TypeAlias = "Reply | Exception | Continuation"
+Done: TypeAlias = Callable[[Outcome], None]
+"""Takes what became of a call that was begun, once, from whichever task it happened in. Must not block or raise."""
 
 
 Receive: TypeAlias = Callable[[Message], None]
@@ -136,12 +142,33 @@ class Link(Protocol):
         """Send a request and wait for its reply. Errors and cancellation: see the rules of this module."""
 
     async def notify(self, message: Message) -> None:
-        """Send a notification, or the response to a request of the server, as it is."""
+        """Send a notification, or the response to a request of the server, as it is.
+
+        Nothing is sent where the link's era has no such messages on its transport.
+
+        :raises ServerError: it cannot be sent, or the server does not take it
+        """
 
     async def aclose(self) -> None:
         """End the link gracefully, within its own bounds; idempotent. Calls in flight fail with `ServerUnavailable`."""
 
     def statistics(self) -> LinkStatistics: ...
+
+
+class Begins(Protocol):
+    """What a `Link` may have beside: calls without a task, for the many that are one request and one reply.
+
+    The task of a caller costs a call two switches, a third of all it costs. A link that has a ``begin`` is given its
+    plain calls here; it has to have `Link.call` all the same.
+    """
+
+    def begin(self, request: Request, done: Done) -> bool:
+        """Send a request and have ``done`` called with its reply, or with what `Link.call` would have raised.
+
+        What the server sends before its reply cannot be taken here: ``done`` gets a continuation then, which whoever
+        began the call runs in a task. Ending the request's `Wait` ends the call, as ever. False if nothing was sent,
+        and the call has to be made with `Link.call`. Never blocks, never raises.
+        """
 
 
 class Adapter(Protocol):
@@ -179,5 +206,3 @@ class NoBack:
 
     async def send(self, event: Event) -> None:
         await trio.lowlevel.checkpoint()
-
-

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 from collections import deque
+from functools import partial
 from typing import Final, Protocol
 
 import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Event, LinkStatistics, NoBack, Receive, Reply, Request
+from mcpgateway.adapters.base import Back, Done, Event, LinkStatistics, NoBack, Receive, Reply, Request
 from mcpgateway.errors import (
     GatewayError,
     InvalidRequest,
@@ -52,48 +53,70 @@ class Wire(Protocol):
 
 
 class _Call:
-    """One call that a task is parked on."""
+    """One call, and what has come for it; its task is parked on ``wait`` while there is nothing to do."""
 
-    __slots__ = ("events", "message", "problem", "size", "task")
+    __slots__ = ("events", "message", "problem", "size", "wait")
 
-    def __init__(self) -> None:
+    def __init__(self, wait: Wait) -> None:
+        self.wait = wait
         self.events: deque[Message] = deque()
         self.size = 0
         self.message: Message | None = None
         self.problem: Exception | None = None
-        self.task: trio.lowlevel.Task | None = None
 
-    def wake(self) -> None:
-        task, self.task = self.task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
+    def answer(self, message: Message) -> None:
+        self.message = message
+        self.wait.resume()
 
     def fail(self, problem: Exception) -> None:
         if self.message is None and self.problem is None:
             self.problem = problem
-            self.wake()
+            self.wait.resume()
 
     def add(self, message: Message, size: int) -> None:
+        if message.method == "notifications/progress":
+            self.wait.renew()
         self.size += size
         if len(self.events) >= INBOX_EVENTS or self.size > INBOX_BYTES:
             self.fail(TooBusy("the client does not take what the server sends during this call"))
         else:
             self.events.append(message)
-            self.wake()
+            self.wait.resume()
 
-    async def park(self, wait: Wait) -> None:
-        """Sleep until something has arrived or the wait was ended."""
-        wait.check()
-        self.task = trio.lowlevel.current_task()
-        wait.wake = self.wake
-        try:
-            await trio.lowlevel.wait_task_rescheduled(self._abort)
-        finally:
-            wait.wake = None
 
-    def _abort(self, _: object) -> trio.lowlevel.Abort:
-        self.task = None
-        return trio.lowlevel.Abort.SUCCEEDED
+class _Begun:
+    """A call without a task; what comes for it that is no reply makes it a `_Call`, to be gone on with in a task."""
+
+    __slots__ = ("_done", "_link", "_pending", "_wait")
+
+    def __init__(self, link: PipeLink, pending: Pending, wait: Wait, done: Done) -> None:
+        self._link = link
+        self._pending = pending
+        self._wait = wait
+        self._done = done
+
+    def answer(self, message: Message) -> None:
+        self._settle(Reply(message))
+
+    def fail(self, problem: Exception) -> None:
+        self._link._give_up(self._pending, problem)
+        self._settle(problem)
+
+    def ended(self) -> None:
+        assert self._wait.ended is not None
+        self.fail(self._wait.ended)
+
+    def add(self, message: Message, size: int) -> None:
+        call = _Call(self._wait)
+        call.add(message, size)
+        self._wait.wake = None
+        self._link._calls[self._pending] = call
+        self._done(partial(self._link._follow, self._pending, call))
+
+    def _settle(self, outcome: Reply | Exception) -> None:
+        self._wait.wake = None
+        del self._link._calls[self._pending]
+        self._done(outcome)
 
 
 class PipeLink:
@@ -113,7 +136,7 @@ class PipeLink:
         self._receive = receive
         self._pid = pid
         self._correlator = Correlator()
-        self._calls: dict[Pending, _Call] = {}
+        self._calls: dict[Pending, _Call | _Begun] = {}
         self._negotiated: Negotiated | None = None
 
     @property
@@ -132,9 +155,16 @@ class PipeLink:
         wait = request.wait
         wait.check()
         pending, data = self._correlator.begin(request.message, alone=request.alone)
-        call = self._calls[pending] = _Call()
+        call = _Call(wait)
+        self._calls[pending] = call
+        return await self._follow(pending, call, back, data)
+
+    async def _follow(self, pending: Pending, call: _Call, back: Back, data: bytes | None = None) -> Reply:
+        """Send a call, unless it has been sent, and wait for its reply."""
+        wait = call.wait
         try:
-            self._put(data)
+            if data is not None:
+                self._put(data)
             while True:
                 while call.events:
                     await back.send(Event(call.events.popleft()))
@@ -144,12 +174,28 @@ class PipeLink:
                     raise call.problem
                 if call.message is not None:
                     return Reply(call.message)
-                await call.park(wait)
+                await wait.park()
         except BaseException as problem:
             self._give_up(pending, problem)
             raise
         finally:
             del self._calls[pending]
+
+    def begin(self, request: Request, done: Done) -> bool:
+        """See `mcpgateway.adapters.base.Begins`."""
+        wait = request.wait
+        if self.closed.is_set() or wait.ended is not None:
+            return False
+        pending, data = self._correlator.begin(request.message, alone=request.alone)
+        try:
+            self._put(data)
+        except GatewayError:
+            self._correlator.cancel(pending, "not sent")
+            return False
+        call = _Begun(self, pending, wait, done)
+        self._calls[pending] = call
+        wait.wake = call.ended
+        return True
 
     async def notify(self, message: Message) -> None:
         """See `mcpgateway.adapters.base.Link.notify`."""
@@ -204,9 +250,7 @@ class PipeLink:
         delivery = self._correlator.received(data)
         match delivery:
             case correlator.Reply():
-                call = self._calls[delivery.pending]
-                call.message = delivery.message
-                call.wake()
+                self._calls[delivery.pending].answer(delivery.message)
             case correlator.ToCall():
                 self._calls[delivery.pending].add(delivery.message, len(data))
             case correlator.Outside():

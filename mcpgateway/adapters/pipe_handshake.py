@@ -9,21 +9,11 @@ from __future__ import annotations
 from typing import Final
 
 import trio
-from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Offer
 from mcpgateway.adapters.pipe import PipeLink
-from mcpgateway.errors import (
-    METHOD_NOT_FOUND,
-    UNSUPPORTED_VERSION,
-    EraMismatch,
-    GatewayError,
-    ServerError,
-    ServerMisbehaved,
-    ServerUnavailable,
-)
-from mcpgateway.jsonrpc import Message
+from mcpgateway.errors import EraMismatch, ServerMisbehaved, ServerUnavailable
 from mcpgateway.protocol import handshake
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.negotiated import Negotiated
@@ -79,31 +69,17 @@ async def _discover(link: PipeLink, offer: Offer, revision: str, *, again: bool 
         return handshake.read_discover(answer.result, server=link.server)
     if verdict.retry is not None and again:
         return await _discover(link, offer, verdict.retry, again=False)
-    raise _refused(link, "server/discover", answer)
+    raise handshake.refused(link.server, "server/discover", answer)
 
 
 async def _initialize(link: PipeLink, offer: Offer) -> Negotiated:
     """Shake hands in the legacy era."""
     answer = await link.ask("initialize", offer.initialize)
     if answer.result is None:
-        if _is_modern_only(answer):
+        if handshake.is_modern_only(answer):
             raise EraMismatch(link.server, client="legacy", server_era="modern")
-        raise _refused(link, "initialize", answer)
+        raise handshake.refused(link.server, "initialize", answer)
     negotiated = handshake.read_initialize(answer.result, server=link.server, stateful=True)
     await link.notify(jsonrpc.notification("notifications/initialized"))
     return negotiated
 
-
-def _is_modern_only(answer: Message) -> bool:
-    """Whether an ``initialize`` was refused because it is not spoken: by code, or for want of a modern envelope."""
-    code = jsonrpc.error_code(answer)
-    return code in (METHOD_NOT_FOUND, UNSUPPORTED_VERSION) or b"_meta" in bytes(answer.error or b"")
-
-
-def _refused(link: PipeLink, method: str, answer: Message) -> ServerError:
-    try:
-        words = jsonrpc.value_of(jsonrpc.members_of(answer.error).get("message", Raw(b'""')))
-    except GatewayError:
-        words = ""
-    said = words[:200] if isinstance(words, str) else ""
-    return ServerUnavailable(link.server, f"refused {method} with error {jsonrpc.error_code(answer)}: {said!r}")

@@ -1,25 +1,43 @@
 """The ``streamable-http`` adapter: servers behind an HTTP URL, in both eras, over the connections of one pool.
 
-A link is a negotiation, and in the legacy era a session; it has no socket and no task of its own. Each call is one
-POST, sent and read by the calling task; plain JSON and event streams are read alike. Closing the connection cancels a
-modern call (2026-07-28, transports); a legacy server is told with ``notifications/cancelled``.
+A link is a negotiation, and in the legacy era a session; it has no socket of its own. Each call is one POST, sent and
+read by the calling task (`mcpgateway.adapters.http_replies`). Closing the connection cancels a modern call
+(2026-07-28, transports); a legacy server is told with ``notifications/cancelled``.
+
+The stream that legacy servers may be asked for with GET is not opened: what a server sends outside its responses does
+not come.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import trio
+from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Event, LinkStatistics, Offer, Receive, Reply, Request
+from mcpgateway.adapters.base import Back, Continuation, Done, LinkStatistics, NoBack, Offer, Receive, Reply, Request
+from mcpgateway.adapters.http_replies import (
+    MAX_REPLY,
+    EventReader,
+    Refused,
+    Subscription,
+    from_json,
+    go_on,
+    is_json,
+    is_stream,
+    read_reply,
+    refusal,
+    under_own_id,
+)
 from mcpgateway.config.model import HttpServer
 from mcpgateway.errors import (
     EraMismatch,
-    GatewayError,
     ServerError,
     ServerMisbehaved,
     ServerSessionLost,
@@ -28,23 +46,27 @@ from mcpgateway.errors import (
 )
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
-from mcpgateway.protocol.handshake import judge_probe, read_discover, read_initialize
+from mcpgateway.protocol.handshake import is_modern_only, judge_probe, read_discover, read_initialize, refused
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
-from mcpgateway.wire import sse
 from mcpgateway.wire.http1.client import HttpError, Pool, Response
 from mcpgateway.wire.readiness import Poller
+from mcpgateway.wire.shield import shielded
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
 
-MAX_REPLY: Final = 64 * 1024 * 1024
-"""Bytes of one JSON reply, and of one event."""
 COURTESY: Final = 2.0
 """Seconds for what a server is only told: cancellations, the end of a session."""
 PROBE_TIMEOUT: Final = 10.0
 """Seconds for the answer to ``server/discover`` before a server is taken to be legacy (as the SDKs have it)."""
+
+_SESSION: Final = b"mcp-session-id"
+_LISTEN: Final = "subscriptions/listen"
+_FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
+_DOES_NOT_KNOW: Final = frozenset({400, 404, 405, 406, 415})
+"""The HTTP errors of servers that do not know a request, and not of those that cannot serve it just now."""
 
 
 class StreamableHttpAdapter:
@@ -52,321 +74,394 @@ class StreamableHttpAdapter:
 
     def __init__(self, config: HttpServer, poller: Poller) -> None:
         self.server = config.name
-        self._config = config
+        self.timeout = config.timeout
         self.pool = Pool(config.url, poller, connect_timeout=config.connect_timeout)
-        parts = urlsplit(config.url)
-        self._target = ((parts.path or "/") + (f"?{parts.query}" if parts.query else "")).encode()
-        self._fields = _fields(self.pool, parts.netloc, config.headers)
         self.links = 0
+        """Links that are open."""
+        self._startup_timeout = config.startup_timeout
+        self._target, self._fields = _target(config.url), _fields(config)
 
     async def connect(self, nursery: trio.Nursery, offer: Offer, receive: Receive) -> StreamableHttpLink:
+        """Shake hands, in ``startup_timeout`` seconds; see `mcpgateway.adapters.base.Adapter`.
+
+        Nothing comes outside calls, so ``receive`` is not called.
+        """
         try:
-            with trio.fail_after(self._config.startup_timeout):
+            with trio.fail_after(self._startup_timeout):
                 return await self._negotiate(nursery, offer)
         except trio.TooSlowError:
-            raise ServerUnavailable(self.server, f"no handshake within {self._config.startup_timeout:g} s") from None
+            raise ServerUnavailable(self.server, f"no handshake within {self._startup_timeout:g} s") from None
+        except ServerMisbehaved as problem:
+            raise ServerUnavailable(self.server, problem.reason) from problem
+        finally:
+            self.tidy()
 
     async def _negotiate(self, nursery: trio.Nursery, offer: Offer) -> StreamableHttpLink:
-        if offer.era is not Era.LEGACY:
+        if offer.era is Era.LEGACY:
+            return await self._initialize(nursery, offer)
+        with trio.move_on_after(PROBE_TIMEOUT if offer.era is None else math.inf) as probe:
             negotiated = await self._discover(offer)
             if negotiated is not None:
                 return StreamableHttpLink(self, negotiated, nursery, None)
-            if offer.era is Era.MODERN:
-                raise EraMismatch(self.server, client=Era.MODERN.value, server_era=Era.LEGACY.value)
-        return await self._initialize(nursery, offer)
+        if offer.era is Era.MODERN:
+            raise EraMismatch(self.server, client=Era.MODERN.value, server_era=Era.LEGACY.value)
+        try:
+            return await self._initialize(nursery, offer)
+        except EraMismatch:
+            # A modern server that was slow to start has seen the probe too late.
+            negotiated = await self._discover(offer) if probe.cancelled_caught else None
+        if negotiated is None:
+            raise ServerUnavailable(self.server, "speaks neither era of MCP")
+        return StreamableHttpLink(self, negotiated, nursery, None)
 
     async def _discover(self, offer: Offer) -> Negotiated | None:
         """Probe for the modern era; ``None`` if the server does not speak it."""
         revision = LATEST_MODERN
+        info = jsonrpc.members_of(offer.initialize).get("clientInfo")
         for _ in range(2):
-            params = stamp(None, revision=revision, capabilities=offer.capabilities)
+            params = stamp(None, revision=revision, capabilities=offer.capabilities, client_info=info)
             message = jsonrpc.request(b"0", "server/discover", params)
-            with trio.move_on_after(PROBE_TIMEOUT):
-                answer, status, _ = await self._ask(message, request_headers(message))
-                verdict = judge_probe(answer, status)
-                if not verdict.modern:
-                    return None
-                if answer is not None and answer.result is not None:
-                    return read_discover(answer.result, server=self.server)
-                if verdict.retry is None:
-                    raise ServerMisbehaved(self.server, "speaks the modern era but refuses server/discover")
-                revision = verdict.retry
-                continue
-            return None
-        raise ServerMisbehaved(self.server, "refuses every protocol version that it offers")
+            try:
+                reply, _ = await self._ask(message, request_headers(message))
+            except Refused as problem:
+                if offer.era is Era.MODERN and problem.answered not in _DOES_NOT_KNOW:
+                    raise
+                return None
+            except ServerMisbehaved:
+                return None
+            verdict = judge_probe(reply.message, reply.status)
+            if not verdict.modern:
+                return None
+            if reply.message.result is not None:
+                return read_discover(reply.message.result, server=self.server)
+            if verdict.retry is None:
+                raise refused(self.server, "server/discover", reply.message)
+            revision = verdict.retry
+        raise ServerUnavailable(self.server, "refuses every protocol version that it offers")
 
     async def _initialize(self, nursery: trio.Nursery, offer: Offer) -> StreamableHttpLink:
-        message = jsonrpc.request(b"0", "initialize", offer.initialize)
-        answer, status, headers = await self._ask(message, {})
-        if answer is None:
-            raise ServerUnavailable(self.server, _not_mcp(status, headers, "initialize"))
-        if answer.result is None:
-            if judge_probe(answer, status).modern:
+        reply, headers = await self._ask(jsonrpc.request(b"0", "initialize", offer.initialize), {})
+        result = reply.message.result
+        if result is None:
+            if is_modern_only(reply.message, reply.status):
                 raise EraMismatch(self.server, client=Era.LEGACY.value, server_era=Era.MODERN.value)
-            raise ServerUnavailable(self.server, f"refused initialize: {_said(answer)}")
-        session = headers.get(b"mcp-session-id")
-        negotiated = read_initialize(answer.result, server=self.server, stateful=session is not None)
-        link = StreamableHttpLink(self, negotiated, nursery, session)
-        await link.notify(jsonrpc.notification("notifications/initialized"))
+            raise refused(self.server, "initialize", reply.message)
+        session = headers.get(_SESSION)
+        try:
+            negotiated = read_initialize(result, server=self.server, stateful=session is not None)
+            link = StreamableHttpLink(self, negotiated, nursery, session)
+        except ServerMisbehaved:
+            await self.end_session({_SESSION: session})
+            raise
+        try:
+            await link.notify(jsonrpc.notification("notifications/initialized"))
+        except BaseException:
+            with shielded(COURTESY):
+                await link.aclose()
+            raise
         return link
 
-    async def _ask(
-        self, message: Message, headers: Mapping[bytes, bytes]
-    ) -> tuple[Message | None, int, Mapping[bytes, bytes]]:
-        """One exchange outside any session: the JSON-RPC answer if there is one, the status and the headers."""
+    async def _ask(self, message: Message, headers: Mapping[bytes, bytes]) -> tuple[Reply, Mapping[bytes, bytes]]:
+        """One exchange outside any link: the JSON-RPC answer, and the headers that it came with."""
         wait = Wait()
         try:
-            response = await self.post(self.fields(headers), message.encode(), wait)
-            try:
-                body = await _only_message(response, wait)
-            finally:
-                response.close()
+            response = await self.pool.exchange(framed(self.head(b"POST", headers), message.encode()), wait)
+            return await read_reply(self.server, response, b"0", wait, NoBack()), response.headers
         except HttpError as problem:
             raise ServerUnavailable(self.server, str(problem)) from None
-        if body is None:
-            return None, response.status, response.headers
-        try:
-            answer = jsonrpc.decode(body)
-        except GatewayError:
-            return None, response.status, response.headers
-        return (answer if answer.is_response else None), response.status, response.headers
 
-    def fields(self, more: Mapping[bytes, bytes]) -> bytes:
-        """The header lines of a request, without its length."""
-        return self._fields + b"".join(b"%b: %b\r\n" % item for item in more.items())
+    async def end_session(self, fields: Mapping[bytes, bytes | None]) -> None:
+        """Tell the server that a session is over; ``fields`` name it. Bounded by `COURTESY`; failures are logged."""
+        if fields.get(_SESSION) is None:
+            return
+        with trio.move_on_after(COURTESY):
+            try:
+                response = await self.pool.exchange(self.head(b"DELETE", fields) + b"\r\n", Wait())
+                response.close()
+            except HttpError as problem:
+                log.info("server %r: its session was not ended: %s", self.server, problem)
 
-    async def post(self, fields: bytes, body: bytes, wait: Wait) -> Response:
-        head = b"POST %b HTTP/1.1\r\n%bContent-Length: %d\r\n\r\n" % (self._target, fields, len(body))
-        return await self.pool.exchange(head + body, wait)
+    def head(self, verb: bytes, fields: Mapping[bytes, bytes | None]) -> bytes:
+        """The head of a request, without its length and its end."""
+        return b"%b %b HTTP/1.1\r\n%b%b" % (verb, self._target, self._fields, lines(fields))
 
-    async def delete(self, fields: bytes, wait: Wait) -> Response:
-        return await self.pool.exchange(b"DELETE %b HTTP/1.1\r\n%b\r\n" % (self._target, fields), wait)
+    def tidy(self) -> None:
+        """Keep no connection once there is no link."""
+        if not self.links:
+            self.pool.close_idle()
 
 
 class StreamableHttpLink:
-    """One negotiation with a server, and its session where it keeps one."""
+    """One negotiation with a server, and its session where it keeps one. See `mcpgateway.adapters.base.Link`."""
 
     def __init__(
         self, adapter: StreamableHttpAdapter, negotiated: Negotiated, nursery: trio.Nursery, session: bytes | None
     ) -> None:
+        self.negotiated = negotiated
+        self.closed = trio.Event()
+        self.failure = ""
+        """Empty exactly while the link is open."""
         self._adapter = adapter
+        self._pool = adapter.pool
+        self._server = adapter.server
         self._nursery = nursery
-        self._session = session
-        self._negotiated = negotiated
-        self._closed = trio.Event()
-        self._failure = ""
+        self._legacy = negotiated.era is Era.LEGACY
+        self._stateful = session is not None
+        revision = negotiated.revision.encode() if self._legacy else None
+        self._own = {b"mcp-protocol-version": revision, _SESSION: session}
+        self._head = adapter.head(b"POST", self._own)
         self._waits: set[Wait] = set()
         self._calls = 0
-        own: dict[bytes, bytes] = {}
-        if negotiated.era is Era.LEGACY:
-            own[b"MCP-Protocol-Version"] = negotiated.revision.encode()
-            if session is not None:
-                own[b"Mcp-Session-Id"] = session
-        self._fields = adapter.fields(own)
         adapter.links += 1
+        nursery.start_soon(self._live, name=f"link {self._server}")
 
-    @property
-    def negotiated(self) -> Negotiated:
-        return self._negotiated
-
-    @property
-    def closed(self) -> trio.Event:
-        return self._closed
-
-    @property
-    def failure(self) -> str:
-        return self._failure
+    async def _live(self) -> None:
+        """The link's task: ends with it, and ends it when the nursery is cancelled."""
+        try:
+            await self.closed.wait()
+        finally:
+            self._end("the server is being stopped")
+            self._adapter.tidy()
 
     def statistics(self) -> LinkStatistics:
-        return LinkStatistics(len(self._waits), self._calls, connections=self._adapter.pool.open_connections)
+        return LinkStatistics(in_flight=len(self._waits), calls=self._calls)
 
     async def call(self, request: Request, back: Back) -> Reply:
+        """See `mcpgateway.adapters.base.Link.call`. Costs 2 µs beside the pool's exchange, the codec included."""
+        wait, message = request.wait, request.message
+        wait.check()
+        if self.failure:
+            self._check_open()
         self._calls += 1
         id = b"%d" % self._calls
-        wait = request.wait
-        fields = self._fields
-        if request.headers:
-            fields += b"".join([b"%b: %b\r\n" % item for item in request.headers.items()])
+        head = self._head + lines(request.headers) if request.headers else self._head
+        if message.method == _LISTEN:
+            back = Subscription(back, message)
+        reply = await self._followed(wait, id, self._exchange(framed(head, message.encode_as(id)), id, wait, back))
+        if message.method == _LISTEN:
+            return Reply(under_own_id(reply.message, message), reply.status, reply.event)
+        return reply
+
+    async def _exchange(self, data: bytes, id: bytes, wait: Wait, back: Back) -> Reply:
+        response = await self._pool.exchange(data, wait)
+        return await read_reply(self._server, response, id, wait, back, stateful=self._stateful)
+
+    async def _followed(self, wait: Wait, id: bytes, reading: Awaitable[Reply]) -> Reply:
+        """Await the reply of a call that is under way; however that fails, see to what the server has to know."""
         self._waits.add(wait)
         try:
-            if self._closed.is_set():
-                raise ServerUnavailable(self._adapter.server, f"the link is closed: {self._failure}")
-            response = await self._adapter.post(fields, request.message.encode_as(id), wait)
-            return await self._reply(response, id, wait, back)
-        except HttpError as problem:
-            raise ServerUnavailable(self._adapter.server, str(problem)) from None
-        except ServerTimeout:
-            self._cancel(id)
+            reply = await reading
+        except BaseException as problem:
+            self._waits.discard(wait)  # first: the wait itself may serve for another attempt
+            self._give_up(id, problem)
+            if isinstance(problem, HttpError):
+                raise ServerUnavailable(self._server, str(problem)) from None
             raise
-        except ServerError:
-            raise
-        except BaseException:
-            self._cancel(id)
-            raise
-        finally:
-            self._waits.discard(wait)
+        self._waits.discard(wait)
+        return reply
 
-    async def _reply(self, response: Response, id: bytes, wait: Wait, back: Back) -> Reply:
-        kind = response.headers.get(b"content-type", b"")
-        if kind.startswith(b"application/json"):
-            return self._json(response, await response.read(wait, MAX_REPLY), id)
-        if response.status == 200 and kind.startswith(b"text/event-stream"):
-            try:
-                return await self._stream(response, id, wait, back)
-            finally:
-                response.close()
-        response.close()
-        raise self._refused(response)
+    def begin(self, request: Request, done: Done) -> bool:
+        """See `mcpgateway.adapters.base.Begins`."""
+        wait, message = request.wait, request.message
+        if self.failure or message.method == _LISTEN or wait.ended is not None:
+            return False
+        self._calls += 1
+        id = b"%d" % self._calls
+        head = self._head + lines(request.headers) if request.headers else self._head
+        flight = _Flight(self, request, id, done)
+        abandon = self._pool.begin(framed(head, message.encode_as(id)), flight.arrived)
+        if abandon is None:
+            return False
+        flight.abandon = abandon
+        wait.wake = flight.ended
+        self._waits.add(wait)
+        return True
 
-    def _json(self, response: Response, body: bytes, id: bytes) -> Reply:
-        if self._lost(response.status):
-            raise self._refused(response)
-        try:
-            message = jsonrpc.decode(body)
-        except GatewayError as problem:
-            if response.status != 200:
-                raise self._refused(response) from None
-            raise ServerMisbehaved(self._adapter.server, f"its reply is not JSON-RPC: {problem.message}") from None
-        # Servers that refuse a request before they have read it cannot know its id.
-        if not message.is_response or (message.id != id and (message.error is None or response.status == 200)):
-            raise ServerMisbehaved(self._adapter.server, "its reply does not belong to the request")
-        return Reply(message, response.status)
+    def _give_up(self, id: bytes, problem: BaseException) -> None:
+        """A call ended without its reply: tell the server, unless it knows, or cannot know of the call.
 
-    async def _stream(self, response: Response, id: bytes, wait: Wait, back: Back) -> Reply:
-        parser = sse.Parser(MAX_REPLY)
-        while piece := await response.more(wait):
-            try:
-                frames = parser.feed(piece)
-            except sse.EventTooLarge as problem:
-                raise ServerMisbehaved(self._adapter.server, str(problem)) from None
-            for frame in frames:
-                event = self._event(frame)
-                if event is None:
-                    continue
-                message = event.message
-                if message is not None and message.is_response:
-                    if message.id == id:
-                        response.leave()
-                        return Reply(message, 200, event)
-                    log.warning("server %r: dropped a reply that belongs to no request", self._adapter.server)
-                    continue
-                if message is not None and message.method == "notifications/progress":
-                    wait.renew()
-                await back.send(event)
-        raise ServerMisbehaved(self._adapter.server, "ended its event stream without a reply")
+        A modern server is told by the closed connection.
+        """
+        if isinstance(problem, ServerSessionLost):
+            self._end(problem.reason)
+        over = isinstance(problem, Refused) or (isinstance(problem, HttpError) and problem.unsent)
+        if self._legacy and not over and not self.closed.is_set():
+            cancelled = jsonrpc.notification("notifications/cancelled", {"requestId": Raw(id)})
+            self._nursery.start_soon(self._tell, cancelled, name=f"cancellation for {self._server}")
 
-    def _event(self, frame: sse.Frame) -> Event | None:
-        if not frame.data:
-            return Event(None, frame.id, frame.retry)
-        try:
-            return Event(jsonrpc.decode(frame.data), frame.id, frame.retry)
-        except GatewayError as problem:
-            log.warning("server %r: dropped an event that is not JSON-RPC: %s", self._adapter.server, problem.message)
-            return None
-
-    def _lost(self, status: int) -> bool:
-        return status == 404 and self._session is not None
-
-    def _refused(self, response: Response) -> ServerError:
-        """What a response that is no reply says about the server."""
-        server = self._adapter.server
-        if self._lost(response.status):
-            self._close("the server no longer knows the session")
-            return ServerSessionLost(server, "no longer knows the session; initialise again")
-        text = _not_mcp(response.status, response.headers, "the request")
-        return (ServerUnavailable if response.status >= 400 else ServerMisbehaved)(server, text)
-
-    def _cancel(self, id: bytes) -> None:
-        """Tell a legacy server that a call was given up; a modern one was told by the closed connection."""
-        if self._negotiated.era is Era.LEGACY and not self._nursery.cancel_scope.cancel_called:
-            raw = b'{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":%b}}' % id
-            self._nursery.start_soon(self._tell, raw)
-
-    async def _tell(self, body: bytes) -> None:
-        wait = Wait()
+    async def _tell(self, message: Message) -> None:
+        """Send what nobody waits for."""
         with trio.move_on_after(COURTESY):
             try:
-                response = await self._adapter.post(self._fields, body, wait)
-                response.close() if response.status >= 400 else await response.read(wait, MAX_REPLY)
-            except HttpError as problem:
-                log.info("server %r could not be told: %s", self._adapter.server, problem)
+                await self._deliver(message)
+            except (HttpError, ServerUnavailable, ServerMisbehaved, ServerSessionLost) as problem:
+                log.info("server %r could not be told: %s", self._server, problem)
+        self._adapter.tidy()
 
     async def notify(self, message: Message) -> None:
-        wait = Wait()
-        try:
-            with trio.fail_after(self._adapter._config.timeout):
-                response = await self._adapter.post(self._fields, message.encode(), wait)
-                await response.read(wait, MAX_REPLY)
-        except HttpError as problem:
-            raise ServerUnavailable(self._adapter.server, str(problem)) from None
-        except trio.TooSlowError:
-            raise ServerTimeout(self._adapter.server, "did not take a notification in time") from None
-        if response.status >= 300:
-            raise self._refused(response)
+        """See `mcpgateway.adapters.base.Link.notify`; takes up to the server's ``timeout``.
 
-    def _close(self, why: str) -> None:
-        if not self._closed.is_set():
-            self._failure = why
-            self._closed.set()
-            self._adapter.links -= 1
+        On a modern link it does nothing: 2026-07-28 has no notifications of a client over HTTP.
+        """
+        self._check_open()
+        if not self._legacy:
+            await trio.lowlevel.checkpoint()
+            return
+        try:
+            with trio.fail_after(self._adapter.timeout):
+                await self._deliver(message)
+        except HttpError as problem:
+            raise ServerUnavailable(self._server, str(problem)) from None
+        except ServerSessionLost as problem:
+            self._end(problem.reason)
+            raise
+        except trio.TooSlowError:
+            raise ServerTimeout(self._server, "did not take a notification in time") from None
+
+    async def _deliver(self, message: Message) -> None:
+        """POST a message that has no reply; `ServerError` where it is refused."""
+        wait = Wait()
+        response = await self._pool.exchange(framed(self._head, message.encode()), wait)
+        body = await response.read(wait, MAX_REPLY)
+        if response.status >= 300:
+            raise refusal(self._server, response, body, stateful=self._stateful)
+
+    def _check_open(self) -> None:
+        if self.closed.is_set():
+            raise ServerUnavailable(self._server, self.failure)
+
+    def _end(self, why: str) -> None:
+        """Close the link and fail its calls; the first reason counts."""
+        if self.closed.is_set():
+            return
+        self.failure = why
+        self.closed.set()
+        self._adapter.links -= 1
+        for wait in list(self._waits):
+            wait.end(ServerUnavailable(self._server, why))
 
     async def aclose(self) -> None:
-        already = self._closed.is_set()
-        self._close("closed by the gateway")
-        for wait in list(self._waits):
-            wait.end(ServerUnavailable(self._adapter.server, "the link was closed"))
-        if self._session is not None and not already:
-            with trio.move_on_after(COURTESY):
-                try:
-                    (await self._adapter.delete(self._fields, Wait())).close()
-                except HttpError as problem:
-                    log.info("server %r: its session was not ended: %s", self._adapter.server, problem)
-        if not self._adapter.links:
-            self._adapter.pool.close_idle()
+        """See `mcpgateway.adapters.base.Link.aclose`: ends the session too, in `COURTESY` seconds."""
+        if self.closed.is_set():
+            return
+        self._end("the link was closed")
+        await self._adapter.end_session(self._own)
+        self._adapter.tidy()
 
 
-def _fields(pool: Pool, netloc: str, headers: Mapping[str, str]) -> bytes:
-    """The header lines that every request to a server has; configured ones win."""
-    fields = {
-        b"host": netloc.rpartition("@")[2].encode("idna" if not netloc.isascii() else "ascii"),
+class _Flight:
+    """A call that was begun without a task."""
+
+    __slots__ = ("_done", "_id", "_link", "_request", "abandon")
+
+    def __init__(self, link: StreamableHttpLink, request: Request, id: bytes, done: Done) -> None:
+        self._link = link
+        self._request = request
+        self._id = id
+        self._done = done
+        self.abandon: Callable[[], None] | None = None
+
+    def arrived(self, outcome: Response | HttpError) -> None:
+        """The response is here: whole if it is JSON, begun if it is not. Or there will be none."""
+        self._request.wait.wake = None
+        if isinstance(outcome, HttpError):
+            if outcome.unsent:
+                self._hand_on(self._again)
+            else:
+                self._fail(outcome)
+            return
+        try:
+            reply = self._reply(outcome)
+        except ServerError as problem:
+            outcome.close()
+            self._fail(problem)
+        else:
+            if reply is not None:
+                self._link._waits.discard(self._request.wait)
+                self._done(reply)
+
+    def _reply(self, response: Response) -> Reply | None:
+        """The reply, if it is here; if not, the call goes on in a task."""
+        link = self._link
+        if is_json(response):
+            body = response.whole()
+            assert body is not None
+            return from_json(link._server, response, body, self._id, stateful=link._stateful)
+        if not is_stream(response):
+            self._hand_on(partial(self._read, response))
+            return None
+        reader = EventReader(link._server, response.status, self._id)
+        reader.feed(response.piece())
+        if reader.reply is not None and not reader.waiting:
+            response.leave()
+            return reader.reply
+        self._hand_on(partial(self._go_on, response, reader))
+        return None
+
+    def ended(self) -> None:
+        """The wait of the request was ended."""
+        wait = self._request.wait
+        if self.abandon is not None:
+            self.abandon()
+        assert wait.ended is not None
+        self._fail(wait.ended)
+
+    def _fail(self, problem: Exception) -> None:
+        link = self._link
+        link._waits.discard(self._request.wait)
+        link._give_up(self._id, problem)
+        self._done(ServerUnavailable(link._server, str(problem)) if isinstance(problem, HttpError) else problem)
+
+    def _hand_on(self, continuation: Continuation) -> None:
+        self._link._waits.discard(self._request.wait)
+        self._done(continuation)
+
+    async def _again(self, back: Back) -> Reply:
+        return await self._link.call(self._request, back)
+
+    async def _read(self, response: Response, back: Back) -> Reply:
+        link = self._link
+        return await link._followed(
+            self._request.wait,
+            self._id,
+            read_reply(link._server, response, self._id, self._request.wait, back, stateful=link._stateful),
+        )
+
+    async def _go_on(self, response: Response, reader: EventReader, back: Back) -> Reply:
+        wait = self._request.wait
+        try:
+            return await self._link._followed(wait, self._id, go_on(response, reader, wait, back))
+        finally:
+            response.close()
+
+
+def framed(head: bytes, body: bytes) -> bytes:
+    """A request: the head that `StreamableHttpAdapter.head` began, and its body."""
+    return b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+
+
+def lines(fields: Mapping[bytes, bytes | None]) -> bytes:
+    """Header fields as lines; ``None`` for none."""
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in fields.items() if value is not None])
+
+
+def _target(url: str) -> bytes:
+    """What stands in the request line."""
+    parts = urlsplit(url)
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return quote(target, safe="/?%:@!$&'()*+,;=-._~").encode()
+
+
+def _fields(config: HttpServer) -> bytes:
+    """The header lines that every request to a server has; configured ones win, but for those that frame it."""
+    host = urlsplit(config.url).netloc
+    fields: dict[bytes, bytes | None] = {
+        b"host": host.encode("ascii" if host.isascii() else "idna"),
         b"content-type": b"application/json",
         b"accept": b"application/json, text/event-stream",
         b"user-agent": b"mcpgateway",
     }
-    for name, value in headers.items():
-        fields[name.lower().encode()] = str.__str__(value).encode("latin-1")
-    return b"".join(b"%b: %b\r\n" % item for item in fields.items())
-
-
-async def _only_message(response: Response, wait: Wait) -> bytes | None:
-    """The one JSON-RPC response in a body, plain or an event stream; ``None`` if there is none."""
-    kind = response.headers.get(b"content-type", b"")
-    if kind.startswith(b"text/event-stream"):
-        parser = sse.Parser(MAX_REPLY)
-        while piece := await response.more(wait):
-            for frame in parser.feed(piece):
-                if b'"result"' in frame.data or b'"error"' in frame.data:
-                    response.leave()
-                    return frame.data
-        return None
-    body = await response.read(wait, MAX_REPLY)
-    return body if kind.startswith(b"application/json") else None
-
-
-def _not_mcp(status: int, headers: Mapping[bytes, bytes], what: str) -> str:
-    """What to say of an answer that is not MCP. Its body is not quoted: it may hold anything."""
-    kind = headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1")
-    if 300 <= status < 400:
-        return f"answered {what} with HTTP {status}, a redirect; configure the URL that it leads to"
-    if status in (401, 403):
-        return f"answered {what} with HTTP {status}; check the credentials in its headers"
-    if status == 404:
-        return f"answered {what} with HTTP 404; check the path of its URL"
-    return f"answered {what} with HTTP {status} and {kind or 'no content'}"
-
-
-def _said(answer: Message) -> str:
-    """A server's error in its own words, bounded."""
-    error = jsonrpc.members_of(answer.error)
-    text = jsonrpc.value_of(error["message"]) if "message" in error else ""
-    return f"error {jsonrpc.error_code(answer)}, {str(text)[:200]!r}"
+    for name, value in config.headers.items():
+        if name.lower() not in _FRAMING:
+            fields[name.lower().encode()] = value.reveal().encode()
+    return lines(fields)

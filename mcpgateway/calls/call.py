@@ -5,24 +5,25 @@ This is the middle of the hot path; it adds 4 µs to what the front and the link
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Reply, Request
+from mcpgateway.adapters.base import Back, Continuation, Done, Outcome, Reply, Request
 from mcpgateway.calls.relay import Relay
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import ServerSessionLost, ServerTimeout
+from mcpgateway.errors import ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
-from mcpgateway.servers.ledger import LinkKey
+from mcpgateway.servers.ledger import LinkKey, Slot
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.wire.waiting import Sweeper, Wait
+from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
 
 UNBOUNDED = frozenset({"subscriptions/listen"})
 """Methods whose reply comes when the subscription ends: no deadline."""
@@ -34,7 +35,9 @@ def era_for(caller: Caller, server: Server) -> Era:
     """The era in which a server is spoken to: the client's, or for callers that take any what the server speaks."""
     if caller.era is not None:
         return caller.era
-    return Era.MODERN if server.spoken.get(Era.MODERN) is not None else Era.LEGACY
+    if server.spoken.get(Era.MODERN) is not None:
+        return Era.MODERN
+    return Era.LEGACY if server.may_speak(Era.LEGACY) else Era.MODERN
 
 
 def key_for(caller: Caller, server: Server) -> LinkKey:
@@ -58,6 +61,28 @@ def _key(caller: Caller, server: Server) -> LinkKey:
     return _MODERN if era is Era.MODERN else LinkKey(era, caller.capability_set)
 
 
+def _handshake(server: Server, caller: Caller, key: LinkKey) -> Raw | None:
+    """The handshake for a link that may have to be made for one client: its own, or ours in its words."""
+    if key.era is Era.MODERN or not key.owner:
+        return None
+    return caller.handshake or server.initialize_params(Raw(key.capabilities), caller.revision or None)
+
+
+def _given_up(problem: BaseException) -> bool:
+    """Whether the server may still be busy with a call that ended so, and ask something about it."""
+    return not isinstance(problem, ServerError) or isinstance(problem, ServerTimeout)
+
+
+def _bound(wait: Wait, server: Server) -> None:
+    """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``."""
+    config = server.config
+    now = trio.current_time()
+    wait.patience = config.timeout
+    wait.latest = now + config.max_timeout
+    wait.deadline = now + config.timeout
+    wait.on_deadline = server.timed_out
+
+
 class Dispatcher:
     """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
 
@@ -76,28 +101,31 @@ class Dispatcher:
         """Send a message that is already in the server's own words, and wait for its reply.
 
         The deadline is the server's ``timeout``, renewed by progress up to ``max_timeout``. A session that the server
-        has lost is opened again where no client has one of its own, because the call was not looked at.
+        has lost is opened again, because the call was not looked at; but where it is the client's own session, passed
+        through, that is the client's to do.
 
         :raises ServerError: what the server or its transport did
         :raises TooBusy: no link became free in time
         """
-        config = server.config
         if message.method not in UNBOUNDED:
-            now = trio.current_time()
-            wait.patience = config.timeout
-            wait.latest = now + config.max_timeout
-            wait.deadline = now + config.timeout
-            wait.on_deadline = lambda: ServerTimeout(server.name, f"did not answer within {config.timeout:g} s")
+            _bound(wait, server)
         self._sweeper.add(wait)
         try:
             try:
                 return await self._attempt(server, caller, message, wait, back, headers)
             except ServerSessionLost:
-                if key_for(caller, server).owner:
+                if self._is_clients(caller):
                     raise
                 return await self._attempt(server, caller, message, wait, back, headers)
         finally:
             self._sweeper.discard(wait)
+
+    def _is_clients(self, caller: Caller) -> bool:
+        """Whether a session that a server has lost was the client's own, which is told to open another."""
+        if caller.session is None or caller.handshake is None:
+            return False
+        caller.session.lost = True
+        return True
 
     async def _attempt(
         self,
@@ -108,6 +136,9 @@ class Dispatcher:
         back: Back,
         headers: Mapping[bytes, bytes] | None,
     ) -> Reply:
+        if caller.era is None and not server.spoken:
+            with interruptible(wait):
+                await server.find_era()
         key = key_for(caller, server)
         if headers is None and key.era is Era.MODERN:
             # Not from a modern client over HTTP: a caller that takes any era, or the gateway's own listing.
@@ -115,21 +146,66 @@ class Dispatcher:
             message = message.replace(params=params)
             headers = request_headers(message)
         alone = caller.askable and message.method in MAY_ASK and key.era is Era.LEGACY
-        slot = None if alone else server.take(key)
+        slot = server.take(key) if key.owner or not alone else None
         if slot is None:
-            slot = await server.acquire(key, alone=alone, initialize=self._initialize(server, caller, key))
+            with interruptible(wait):
+                slot = await server.acquire(key, alone=alone, initialize=_handshake(server, caller, key))
+        assert slot.link is not None
+        request = Request(message, wait, headers, alone=alone or slot.alone)
+        return await self._finish(server, slot, caller, wait, back, partial(slot.link.call, request))
+
+    async def _finish(
+        self,
+        server: Server,
+        slot: Slot,
+        caller: Caller,
+        wait: Wait,
+        back: Back,
+        run: Callable[[Back], Awaitable[Reply]],
+    ) -> Reply:
+        """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
         link = slot.link
         assert link is not None
+        relay = Relay(caller, link, back, wait)
         try:
-            return await link.call(Request(message, wait, headers, alone=alone), Relay(caller, link, back))
+            reply = await run(relay)
+        except BaseException as problem:
+            server.release(slot, close=link.closed.is_set() or (slot.alone and server.pipe and _given_up(problem)))
+            raise
         finally:
-            server.release(slot)
+            if relay.asked:
+                relay.forget()
+        server.release(slot)
+        return reply
 
-    def _initialize(self, server: Server, caller: Caller, key: LinkKey) -> Raw | None:
-        """The handshake for a link that may have to be made: with the caller's capabilities, and its revision."""
-        if key.era is Era.MODERN:
-            return None
-        return server.initialize_params(Raw(key.capabilities), caller.revision or None)
+    def begin(
+        self,
+        server: Server,
+        caller: Caller,
+        message: Message,
+        wait: Wait,
+        headers: Mapping[bytes, bytes] | None,
+        done: Done,
+    ) -> bool:
+        """`call` without a task, for a plain call on a link that is at hand; see `mcpgateway.adapters.base.Begins`.
+
+        False where the call might have to wait for a link, or be asked something.
+        """
+        method = message.method
+        if caller.era is None or method in UNBOUNDED or (caller.askable and method in MAY_ASK):
+            return False
+        slot = server.take(key_for(caller, server))
+        if slot is None:
+            return False
+        begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
+        if begin is not None:
+            _bound(wait, server)
+            flight = _Flight(self, server, slot, caller, message, wait, headers, done)
+            if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):
+                self._sweeper.add(wait)
+                return True
+        server.release(slot)
+        return False
 
     async def tell(self, server: Server, caller: Caller, message: Message) -> None:
         """Send a client's notification to a server, on the link that its calls use, if there is one."""
@@ -140,3 +216,55 @@ class Dispatcher:
             await slot.link.notify(message)
         finally:
             server.release(slot)
+
+
+class _Flight:
+    """A call that was begun without a task: what is to be given back when it is over."""
+
+    __slots__ = ("_caller", "_dispatcher", "_done", "_headers", "_message", "_server", "_slot", "_wait")
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        server: Server,
+        slot: Slot,
+        caller: Caller,
+        message: Message,
+        wait: Wait,
+        headers: Mapping[bytes, bytes] | None,
+        done: Done,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._server = server
+        self._slot = slot
+        self._caller = caller
+        self._message = message
+        self._wait = wait
+        self._headers = headers
+        self._done = done
+
+    def settled(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Reply):
+            self._dispatcher._sweeper.discard(self._wait)
+            self._server.release(self._slot)
+            self._done(outcome)
+        elif not isinstance(outcome, Exception):
+            self._done(partial(self._go_on, outcome))
+        else:
+            # Lost sessions, failed links: rare, and the same to deal with as in any call.
+            self._done(partial(self._go_on, partial(_raise, outcome)))
+
+    async def _go_on(self, continuation: Continuation, back: Back) -> Reply:
+        dispatcher, server, caller, wait = self._dispatcher, self._server, self._caller, self._wait
+        try:
+            return await dispatcher._finish(server, self._slot, caller, wait, back, continuation)
+        except ServerSessionLost:
+            if dispatcher._is_clients(caller):
+                raise
+            return await dispatcher._attempt(server, caller, self._message, wait, back, self._headers)
+        finally:
+            dispatcher._sweeper.discard(wait)
+
+
+async def _raise(problem: Exception, back: Back) -> Reply:
+    raise problem

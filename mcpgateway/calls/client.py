@@ -13,7 +13,7 @@ import trio
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
 from mcpgateway.calls.namespace import Namespace
-from mcpgateway.errors import JSON, ErrorReply
+from mcpgateway.errors import JSON
 from mcpgateway.protocol.revisions import LATEST_LEGACY
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
@@ -49,7 +49,7 @@ class Client:
         with trio.fail_after(timeout) if timeout is not None else trio.CancelScope():
             reply = await self._namespace.serve(self._caller, message, wait, _ProgressBack(on_progress))
         if reply.message.error is not None:
-            raise _error(jsonrpc.value_of(reply.message.error))
+            raise jsonrpc.error_reply(reply.message)
         result = jsonrpc.value_of(reply.message.result or b"{}")
         return result if isinstance(result, dict) else {}
 
@@ -120,9 +120,3 @@ class _ProgressBack:
         params = jsonrpc.value_of(message.params or b"{}")
         await self._on_progress(params if isinstance(params, dict) else {})
 
-
-def _error(error: JSON) -> ErrorReply:
-    if not isinstance(error, dict):
-        return ErrorReply(0, "the server answered with an error that is not an object")
-    code, text = error.get("code"), error.get("message")
-    return ErrorReply(code if isinstance(code, int) else 0, str(text), error.get("data"))

@@ -7,12 +7,13 @@ listing is always fetched anew and replaces the table; a call looks its name up,
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 
 import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Reply
+from mcpgateway.adapters.base import Back, Continuation, Done, Outcome, Reply
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.listing import fetch_all
 from mcpgateway.calls.namespace import forwarded, speaks
@@ -22,13 +23,14 @@ from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
 from mcpgateway.catalog.table import Table, build
 from mcpgateway.catalog.templates import template_routes
-from mcpgateway.errors import GatewayError, InvalidParams, MethodNotFound, UnsupportedVersion
+from mcpgateway.errors import GatewayError, InvalidParams, MethodNotFound, ServerError, UnsupportedVersion
 from mcpgateway.jsonrpc import Message, members_of, raw_of
 from mcpgateway.protocol.answers import answer_initialize, discover_result
 from mcpgateway.protocol.capabilities import merge_capabilities
 from mcpgateway.protocol.envelope import with_meta
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era, revisions_of
+from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
@@ -75,6 +77,8 @@ class MergedNamespace:
         self._startup_wait = startup_wait
         self._list_timeout = list_timeout
         self._tables: dict[tuple[Era | None, bytes], dict[Kind, Table]] = {}
+        self._locks: dict[tuple[Era | None, bytes, Kind], trio.Lock] = {}
+        """One listing at a time for calls that look for a name: the others take what it found."""
         self._listings: dict[tuple[Era | None, bytes, Kind], dict[str, tuple[Item, ...]]] = {}
         """What each server last listed: what a server that is away for a moment still shows."""
         self._answers: dict[str, Answer] = {
@@ -88,10 +92,14 @@ class MergedNamespace:
             **dict.fromkeys(_LISTED, self._list),
         }
 
+    @property
+    def keeps_sessions(self) -> bool:
+        return True
+
     # ---- what the gateway is asked itself ----------------------------------------------------------------------------
 
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
-        known = await self._known(Era.LEGACY)
+        known = await self._known(caller, Era.LEGACY)
         result = answer_initialize(
             params,
             capabilities=_offered(known),
@@ -105,7 +113,7 @@ class MergedNamespace:
     ) -> Reply:
         if caller.era is Era.LEGACY:
             raise MethodNotFound("Method not found: server/discover")
-        known = await self._known(Era.MODERN)
+        known = await self._known(caller, Era.MODERN)
         return _reply(
             message,
             discover_result(
@@ -113,27 +121,39 @@ class MergedNamespace:
             ),
         )
 
-    async def _known(self, era: Era) -> dict[str, Negotiated]:
-        """What was negotiated with the servers that speak, or may speak, an era.
+    async def _known(self, caller: Caller, era: Era) -> dict[str, Negotiated | None]:
+        """What was negotiated with the servers that speak, or may speak, an era; ``None`` where none was reached yet.
 
         :raises UnsupportedVersion: there are servers, and none does
         """
+        modern = era is Era.MODERN
         with trio.move_on_after(self._startup_wait):
             for server in self.servers:
                 await server.tried.wait()
+        async with trio.open_nursery() as nursery:
+            for server in self.servers:
+                if server.spoken and era not in server.spoken:
+                    nursery.start_soon(self._try_era, server, LinkKey(era, b"" if modern else caller.capability_set))
         speaking = [server for server in self.servers if speaks(server, era)]
         if self.servers and not speaking:
-            other = Era.LEGACY if era is Era.MODERN else Era.MODERN
+            other = Era.LEGACY if modern else Era.MODERN
             raise UnsupportedVersion(
                 f"the servers here speak only the {other.value} era of MCP, the client the {era.value} era; "
                 "this gateway does not translate between them yet",
                 data={"supported": list(revisions_of(other)), "client_era": era.value, "server_era": other.value},
             )
-        negotiated = {
+        return {
             server.name: server.spoken.get(era) or next(filter(None, server.spoken.values()), None)
             for server in speaking
         }
-        return {name: what for name, what in negotiated.items() if what is not None}
+
+    async def _try_era(self, server: Server, key: LinkKey) -> None:
+        """Find out whether a server that speaks one era speaks the other too."""
+        with trio.move_on_after(self._list_timeout):
+            try:
+                server.release(await server.acquire(key))
+            except GatewayError:
+                return
 
     async def _ping(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
@@ -154,7 +174,10 @@ class MergedNamespace:
             negotiated = server.spoken.get(Era.LEGACY)
             if negotiated is None or "logging" not in members_of(negotiated.capabilities):
                 continue
-            answer = await self._dispatcher.call(server, caller, message, wait, back)
+            try:
+                answer = await self._dispatcher.call(server, caller, message, wait, back)
+            except ServerError:
+                continue
             if answer.message.error is not None:
                 return answer
         return reply
@@ -178,23 +201,20 @@ class MergedNamespace:
 
     async def refresh(self, caller: Caller, kind: Kind) -> tuple[Table, dict[str, str]]:
         """List all servers anew for such a caller; the table, and the servers that are missing, with reasons."""
-        speaking = self._speaking(caller)
         listings, missing = await fetch_all(
             self._dispatcher,
-            speaking,
+            self.servers,
             caller,
             kind,
             startup_wait=self._startup_wait,
             list_timeout=self._list_timeout,
         )
-        for server in self.servers:
-            if server not in speaking:
-                missing[server.name] = "speaks the other era of MCP"
         view = (caller.era, caller.capability_set)
         if view not in self._tables and len(self._tables) >= _MAX_VIEWS:
             oldest = next(iter(self._tables))
             del self._tables[oldest]
             self._listings = {key: value for key, value in self._listings.items() if key[:2] != oldest}
+            self._locks = {key: value for key, value in self._locks.items() if key[:2] != oldest}
         last = self._listings.setdefault((*view, kind), {})
         last.update(listings)
         table = build(kind, self._views, last, self._naming, self._mode)
@@ -204,13 +224,20 @@ class MergedNamespace:
     def _speaking(self, caller: Caller) -> list[Server]:
         return [server for server in self.servers if speaks(server, caller.era)]
 
+    def _table(self, caller: Caller, kind: Kind) -> Table | None:
+        return self._tables.get((caller.era, caller.capability_set), {}).get(kind)
+
     async def _find(self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None]) -> Target | None:
         """Look something up in the table, and once more in a new one where it is not there."""
-        table = self._tables.get((caller.era, caller.capability_set), {}).get(kind)
-        target = find(table) if table is not None else None
-        if target is None:
-            target = find((await self.refresh(caller, kind))[0])
-        return target
+        seen = self._table(caller, kind)
+        target = find(seen) if seen is not None else None
+        if target is not None:
+            return target
+        async with self._locks.setdefault((caller.era, caller.capability_set, kind), trio.Lock()):
+            table = self._table(caller, kind)
+            if table is None or table is seen:
+                table, _ = await self.refresh(caller, kind)
+        return find(table)
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
@@ -221,6 +248,30 @@ class MergedNamespace:
         if answer is None:
             raise MethodNotFound(f"Method not found: {(message.method or '')[:200]}")
         return await answer(caller, message, wait, back, headers)
+
+    def begin(
+        self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
+    ) -> bool:
+        if message.method != "tools/call" or (table := self._table(caller, Kind.TOOLS)) is None:
+            return False
+        try:
+            target = table.route(named(message, "name"))
+        except InvalidParams:
+            return False
+        if target is None:
+            return False
+        message, headers = with_name(message, "name", target.original, headers)
+        along = forwarded(headers) if headers is not None else None
+
+        def stamped(outcome: Outcome) -> None:
+            if isinstance(outcome, Reply):
+                done(_stamped(outcome, target.server))
+            elif isinstance(outcome, Exception):
+                done(outcome)
+            else:
+                done(partial(_stamp_later, outcome, target.server))
+
+        return self._dispatcher.begin(self._by_name[target.server], caller, message, wait, along, stamped)
 
     async def _call_tool(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
@@ -249,14 +300,16 @@ class MergedNamespace:
 
     async def _resource(self, caller: Caller, uri: str) -> Target:
         """Who reads a URI: who lists it, else whose template it fits."""
-        table = self._tables.get((caller.era, caller.capability_set), {}).get(Kind.RESOURCES)
-        if table is None:
-            table, _ = await self.refresh(caller, Kind.RESOURCES)
-        target = table.route(uri) or await self._find(
-            caller, Kind.TEMPLATES, lambda templates: template_routes(templates).route(uri)
+        listed = self._table(caller, Kind.RESOURCES)
+        target = (
+            listed.route(uri)
+            if listed is not None
+            else await self._find(caller, Kind.RESOURCES, lambda table: table.route(uri))
         )
         if target is None:
-            target = (await self.refresh(caller, Kind.RESOURCES))[0].route(uri)
+            target = await self._find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
+        if target is None and listed is not None:
+            target = await self._find(caller, Kind.RESOURCES, lambda table: table.route(uri))
         if target is None:
             raise unknown("resource", uri)
         return target
@@ -301,14 +354,7 @@ class MergedNamespace:
         server = self._by_name[name]
         along = forwarded(headers) if headers is not None else None
         reply = await self._dispatcher.call(server, caller, message, wait, back, along)
-        result = reply.message.result
-        if result is None:
-            return reply
-        try:
-            stamped = with_meta(result, {SERVER_META: name})
-        except InvalidParams:
-            return reply  # not an object: the server's mistake, and the client's to see
-        return Reply(reply.message.replace(result=stamped), reply.status, reply.event)
+        return _stamped(reply, name)
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/roots/list_changed":
@@ -319,13 +365,35 @@ class MergedNamespace:
                     continue
 
 
+def _stamped(reply: Reply, server: str) -> Reply:
+    """A reply whose result names its server."""
+    result = reply.message.result
+    if result is None:
+        return reply
+    try:
+        stamped = with_meta(result, {SERVER_META: server})
+    except InvalidParams:
+        return reply  # not an object: the server's mistake, and the client's to see
+    return Reply(reply.message.replace(result=stamped), reply.status, reply.event)
+
+
+async def _stamp_later(continuation: Continuation, server: str, back: Back) -> Reply:
+    return _stamped(await continuation(back), server)
+
+
 def _reply(message: Message, result: object) -> Reply:
     return Reply(jsonrpc.result(message.id or b"null", result))
 
 
-def _offered(known: Mapping[str, Negotiated]) -> dict[str, object]:
+_UNREACHED = Raw(b'{"tools":{},"prompts":{},"resources":{}}')
+"""What a server may turn out to offer that was not reached yet: whoever is not told never asks."""
+
+
+def _offered(known: Mapping[str, Negotiated | None]) -> dict[str, object]:
     """The servers' capabilities united, without what the gateway does not carry in merged namespaces yet."""
-    merged = merge_capabilities(negotiated.capabilities for negotiated in known.values())
+    merged = merge_capabilities(
+        _UNREACHED if negotiated is None else negotiated.capabilities for negotiated in known.values()
+    )
     offered: dict[str, object] = {}
     for name in ("tools", "prompts", "resources", "completions", "logging"):
         value = merged.get(name)
@@ -334,13 +402,11 @@ def _offered(known: Mapping[str, Negotiated]) -> dict[str, object]:
     return offered
 
 
-def _instructions(known: Mapping[str, Negotiated]) -> str | None:
+def _instructions(known: Mapping[str, Negotiated | None]) -> str | None:
     """What the servers tell their clients, each under its name."""
     parts: list[str] = []
     for name, negotiated in known.items():
-        raw = members_of(negotiated.result).get("instructions")
+        raw = None if negotiated is None else members_of(negotiated.result).get("instructions")
         if raw is not None and raw != jsonrpc.NULL:
             parts.append(f"# {name}\n\n{text_of(raw, 'instructions')}")
     return "\n\n".join(parts) or None
-
-

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Reply
+from mcpgateway.adapters.base import Back, Done, Reply
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
@@ -28,11 +28,16 @@ class Namespace(Protocol):
     @property
     def servers(self) -> tuple[Server, ...]: ...
 
+    @property
+    def keeps_sessions(self) -> bool:
+        """Whether legacy requests need a session; otherwise they may come without one, as the server takes them."""
+
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         """Answer a legacy handshake: the raw ``InitializeResult``, and whether a session is to be kept.
 
         ``session`` is the id that the session will have if so; links opened for it carry it.
 
+        :raises ErrorReply: the one server here refused the handshake, in these words
         :raises EraMismatch: no server here speaks the legacy era
         :raises ServerError: the one server here cannot be reached
         """
@@ -44,6 +49,11 @@ class Namespace(Protocol):
 
         :raises GatewayError: no server could answer
         """
+
+    def begin(
+        self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
+    ) -> bool:
+        """`serve` without a task, where that is possible; see `mcpgateway.adapters.base.Begins`."""
 
     async def notify(self, caller: Caller, message: Message) -> None:
         """Pass a notification of a client on to whom it concerns."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Reply
+from mcpgateway.adapters.base import Back, Done, Reply
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.namespace import forwarded
 from mcpgateway.calls.targets import named, unknown, with_name
@@ -20,9 +20,10 @@ from mcpgateway.catalog.items import Kind, read
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import InvalidParams
+from mcpgateway.errors import ErrorReply, InvalidParams, ServerUnavailable
 from mcpgateway.jsonrpc import Message, members_of, raw_of
 from mcpgateway.protocol.answers import requested_revision
+from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
@@ -30,6 +31,16 @@ from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
 
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
+
+
+class Refused(ErrorReply):
+    """The server's error to a client's handshake: the client's answer, and for HTTP an answer like any other."""
+
+    status = 200
+
+    def __init__(self, reply: ErrorReply) -> None:
+        super().__init__(reply.reply_code, reply.message, reply.reply_data)
+        self.code = reply.reply_code  # type: ignore[misc]  # a constant of every other class
 
 
 class RawNamespace:
@@ -47,22 +58,40 @@ class RawNamespace:
         ruled = any(rule != ToolRules() for rule in view.rules)
         self._direct = direct(server.name, view) if ruled else None
 
+    @property
+    def keeps_sessions(self) -> bool:
+        if self._server.isolation(Era.LEGACY) is not Isolation.SESSION:
+            return True
+        negotiated = self._server.spoken.get(Era.LEGACY)
+        return negotiated is None or negotiated.stateful
+
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         server = self._server
         await server.known(self._startup_wait)
         if server.isolation(Era.LEGACY) is not Isolation.SESSION:
-            slot = await server.acquire(LinkKey(Era.LEGACY, caller.capability_set))
-            server.release(slot)
-            assert slot.link is not None
-            negotiated = slot.link.negotiated
+            negotiated = await self._negotiated(LinkKey(Era.LEGACY, caller.capability_set), None)
             return _offered(negotiated.result, params, negotiated.revision), True
-        slot = await server.acquire(LinkKey(Era.LEGACY, caller.capability_set, session), initialize=params)
-        server.release(slot)
-        assert slot.link is not None
-        negotiated = slot.link.negotiated
-        if not negotiated.stateful:
-            await server.drop_owner(session)  # it keeps no session, so neither do we
+        try:
+            negotiated = await self._negotiated(LinkKey(Era.LEGACY, caller.capability_set, session), params)
+        except BaseException:
+            server.end_owner(session)  # there will be none
+            raise
+        if negotiated.stateful:
+            caller.handshake = params
+        else:
+            server.end_owner(session)  # it keeps no session, so neither do we
         return negotiated.result, negotiated.stateful
+
+    async def _negotiated(self, key: LinkKey, params: Raw | None) -> Negotiated:
+        try:
+            slot = await self._server.acquire(key, initialize=params)
+        except ServerUnavailable as problem:
+            if isinstance(problem.__cause__, ErrorReply):
+                raise Refused(problem.__cause__) from None
+            raise
+        self._server.release(slot)
+        assert slot.link is not None
+        return slot.link.negotiated
 
     async def serve(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None
@@ -82,6 +111,15 @@ class RawNamespace:
                 reply = await self._dispatcher.call(server, caller, message, wait, back, along)
                 return self._filtered(reply)
         return await self._dispatcher.call(server, caller, message, wait, back, along)
+
+    def begin(
+        self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
+    ) -> bool:
+        server = self._server
+        if self._direct is not None or not server.tried.is_set():
+            return False
+        along = forwarded(headers) if headers is not None else None
+        return self._dispatcher.begin(server, caller, message, wait, along, done)
 
     def _filtered(self, reply: Reply) -> Reply:
         """One page of a listing with the rules applied; its cursor stays the server's."""

@@ -2,43 +2,73 @@
 
 from __future__ import annotations
 
+import logging
+
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Link
-from mcpgateway.errors import MethodNotFound
+from mcpgateway.errors import GatewayError, MethodNotFound, ServerError
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.methods import CLIENT_CAPABILITIES
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.wire.waiting import Wait
+
+log = logging.getLogger("mcpgateway.server")
 
 
 class Relay:
     """Hands a call's events on to its client.
 
     A server's request goes to the client under an id of the session's, so that two servers behind one session never
-    collide; what the client did not declare, or cannot be asked, is refused on its behalf.
+    collide; what the client did not declare, or cannot be asked, is refused on its behalf. Progress shows the server
+    to be at work, and renews the deadline of the call.
     """
 
-    __slots__ = ("_back", "_caller", "_link")
+    __slots__ = ("_back", "_caller", "_link", "_wait", "asked")
 
-    def __init__(self, caller: Caller, link: Link, back: Back) -> None:
+    def __init__(self, caller: Caller, link: Link, back: Back, wait: Wait) -> None:
         self._caller = caller
         self._link = link
         self._back = back
+        self._wait = wait
+        self.asked: tuple[bytes, ...] = ()
+        """The ids under which the client was asked during this call."""
 
     async def send(self, event: Event) -> None:
         message = event.message
-        if message is None or message.id is None or message.method is None:
+        if message is None or message.method is None or message.id is None:
+            if message is not None and message.method == "notifications/progress":
+                self._wait.renew()
             await self._back.send(event)
             return
         session = self._caller.session
-        if session is None or not _may_ask(self._caller, message.method):
-            refusal = MethodNotFound(f"the client did not declare what {message.method} needs")
-            await self._link.notify(jsonrpc.error(message.id, refusal))
+        if session is None and message.method == "ping":
+            await self._answer(jsonrpc.result(message.id, {}))
             return
-        own = session.ask(self._link, message.id)
+        try:
+            if session is None or not _may_ask(self._caller, message.method):
+                raise MethodNotFound(f"the client did not declare what {message.method} needs")
+            own = session.ask(self._link, message.id)
+        except GatewayError as refusal:
+            await self._answer(jsonrpc.error(message.id, refusal))
+            return
+        self.asked += (own,)
         await self._back.send(Event(message.replace(id=Raw(own)), event.id, event.retry))
+
+    async def _answer(self, message: Message) -> None:
+        try:
+            await self._link.notify(message)
+        except ServerError as problem:
+            log.info("%s", problem.message)
+
+    def forget(self) -> None:
+        """The call is over, and with it what the client was asked and has not answered."""
+        session = self._caller.session
+        if session is not None:
+            for own in self.asked:
+                session.questions.pop(own, None)
 
 
 def _may_ask(caller: Caller, method: str) -> bool:
@@ -59,4 +89,3 @@ async def answer(caller: Caller, message: Message) -> bool:
         return False
     await link.notify(message.replace(id=Raw(id)))
     return True
-

@@ -39,7 +39,9 @@ class HttpFront:
         self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
         self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
         self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy)
-        self.server = HttpServer(self._handle, _refusal, gateway.sweeper, _http_limits(listen.limits))
+        self.server = HttpServer(
+            self._handle, _refusal, gateway.sweeper, _http_limits(listen.limits), begin=self._begin
+        )
         self._names: dict[bytes, str] = {}
         self._accepting = trio.CancelScope()
 
@@ -51,6 +53,7 @@ class HttpFront:
         listeners = bind(self._listen.host, self._listen.port)
         try:
             async with trio.open_nursery() as connections:
+                self.server.nursery = connections
                 task_status.started(self._url(listeners[0]))
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
@@ -94,6 +97,10 @@ class HttpFront:
             raise
         return TlsTransport(stream)
 
+    def _begin(self, request: HttpRequest, exchange: Exchange) -> bool:
+        name = self._names.get(request.path)
+        return name is not None and self.streamable.begin(request, exchange, name)
+
     async def _handle(self, request: HttpRequest, exchange: Exchange) -> None:
         name = self._names.get(request.path)
         if name is None:
@@ -117,7 +124,7 @@ class HttpFront:
     def _url(self, listener: socket.socket) -> str:
         scheme = "http" if self._tls is None else "https"
         host, port = self._listen.host, listener.getsockname()[1]
-        if host in ("", "0.0.0.0", "::"):  # noqa: S104  # what it says, not what it binds
+        if host in ("", "0.0.0.0", "::"):  # what it says, not what it binds
             host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 

@@ -7,10 +7,13 @@ anything else, and the modern ladder of headers and envelope does. What this mod
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Final
 
 from mcpgateway import jsonrpc
+from mcpgateway.access.browsers import BrowserPolicy
+from mcpgateway.adapters.base import Continuation, Outcome, Reply
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
@@ -24,7 +27,6 @@ from mcpgateway.errors import (
     ParseError,
     UnknownNamespace,
 )
-from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import read as read_envelope
@@ -32,6 +34,7 @@ from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
 from mcpgateway.sessions.caller import ANONYMOUS, Caller
 from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.wire import sse
 from mcpgateway.wire.http1.server import Exchange, HttpRequest
 from mcpgateway.wire.transport import TransportBroken
 from mcpgateway.wire.waiting import Wait
@@ -74,6 +77,51 @@ class StreamableHttp:
         except GatewayError as problem:
             body = _error_body(problem) if request.method != b"HEAD" else b""
             await exchange.respond(problem.status, body, JSON_FIELDS)
+
+    def begin(self, request: HttpRequest, exchange: Exchange, name: str) -> bool:
+        """Take a plain call without a task, if this is one: no other request, and nothing wrong with it.
+
+        Whatever is unusual is left to `handle`, which sees it anew; see `mcpgateway.wire.http1.server.Begin`.
+        """
+        if request.method != b"POST":
+            return False
+        headers = request.headers
+        try:
+            origin = headers.get(b"origin")
+            self._policy.check(headers.get(b"host"), origin)
+            namespace = self._find(name)
+            if namespace is None:
+                return False
+            _check_media(headers)
+            message = jsonrpc.decode(request.body)
+            id, method = message.id, message.method
+            version = headers.get(b"mcp-protocol-version")
+            if id is None or method is None or method == "initialize" or version is None:
+                return False
+            wait = Wait()
+            session: Session | None = None
+            if version in _LEGACY_HEADERS:
+                session_id = headers.get(b"mcp-session-id")
+                if session_id is None:
+                    return False
+                session = self._sessions.find(session_id.decode("latin-1"), namespace.name, ANONYMOUS)
+                caller = session.caller
+                session.begin(id, wait)
+                along = None
+            else:
+                envelope = check(headers, request.duplicates, message)
+                caller = Caller(Era.MODERN, envelope.revision, envelope.capabilities)
+                along = headers
+                wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
+        except GatewayError:
+            return False
+        fields = b"" if origin is None else self._cors(origin)
+        flight = _Flight(self, exchange, wait, session, id, fields)
+        self._calls[wait] = None
+        if namespace.begin(caller, message, wait, along, flight.settled):
+            return True
+        flight.over()
+        return False
 
     # ---- POST --------------------------------------------------------------------------------------------------------
 
@@ -121,8 +169,7 @@ class StreamableHttp:
         return self._stateless(namespace, revision)
 
     def _stateless(self, namespace: Namespace, revision: str) -> Caller:
-        stateful = [server for server in namespace.servers if _keeps_sessions(server)]
-        if len(namespace.servers) != 1 or stateful:
+        if namespace.keeps_sessions:
             raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
         return Caller(Era.LEGACY, revision, _EMPTY)
 
@@ -195,23 +242,33 @@ class StreamableHttp:
         session = caller.session
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
+        era = Era.LEGACY if headers is None else Era.MODERN
+        flight = _Flight(self, exchange, wait, session, id, fields)
         self._calls[wait] = None
         try:
             if session is not None:
                 session.begin(id, wait)
+        except GatewayError as problem:
+            flight.over()
+            await back.fail(problem, id, era)
+            return
+        await self._answer(namespace.serve(caller, message, wait, back, headers), back, id, era, flight.over)
+
+    async def _answer(
+        self, serving: Awaitable[Reply], back: HttpBack, id: bytes, era: Era, over: Callable[[], None]
+    ) -> None:
+        """Await what serves a call, and answer with it; ``over`` is called when the call itself is over."""
+        try:
             try:
-                reply = await namespace.serve(caller, message, wait, back, headers)
+                reply = await serving
             finally:
-                if session is not None and session.calls.get(id) is wait:
-                    session.end(id)
+                over()
         except ClientGone:
             raise TransportBroken("the client closed the connection during its call") from None
         except GatewayError as problem:
-            await back.fail(problem, id, Era.LEGACY if headers is None else Era.MODERN)
+            await back.fail(problem, id, era)
         else:
             await back.reply(reply, id)
-        finally:
-            del self._calls[wait]
 
     # ---- other methods -----------------------------------------------------------------------------------------------
 
@@ -219,7 +276,9 @@ class StreamableHttp:
         id = request.headers.get(b"mcp-session-id")
         version = request.headers.get(b"mcp-protocol-version", b"2025-11-25").strip()
         if version not in _LEGACY_HEADERS:
-            await exchange.respond(405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + b"Allow: POST\r\n")
+            await exchange.respond(
+                405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + b"Allow: POST\r\n"
+            )
             return
         if id is None:
             raise InvalidRequest("the header Mcp-Session-Id is missing")
@@ -246,6 +305,58 @@ class StreamableHttp:
         return len(self._calls)
 
 
+class _Flight:
+    """A call that was begun without a task, on its way back to the client."""
+
+    __slots__ = ("_exchange", "_fields", "_front", "_id", "_session", "_wait")
+
+    def __init__(
+        self,
+        front: StreamableHttp,
+        exchange: Exchange,
+        wait: Wait,
+        session: Session | None,
+        id: bytes,
+        fields: bytes,
+    ) -> None:
+        self._front = front
+        self._exchange = exchange
+        self._wait = wait
+        self._session = session
+        self._id = id
+        self._fields = fields
+
+    def over(self) -> None:
+        self._front._calls.pop(self._wait, None)
+        session = self._session
+        if session is not None and session.calls.get(self._id) is self._wait:
+            session.end(self._id)
+
+    def settled(self, outcome: Outcome) -> None:
+        """Answer, here and now where it is a reply; anything else is for the connection's task."""
+        if not isinstance(outcome, Reply):
+            self._exchange.continue_with(partial(self._go_on, outcome))
+            return
+        self.over()
+        data = outcome.message.encode_as(self._id)
+        event = outcome.event
+        if event is None:
+            self._exchange.respond_now(outcome.status, data, JSON_FIELDS + self._fields)
+        else:
+            self._exchange.stream_now(sse.HEADERS + self._fields, sse.encode(data, id=event.id, retry=event.retry))
+
+    async def _go_on(self, outcome: Exception | Continuation) -> None:
+        era = Era.MODERN if self._session is None else Era.LEGACY
+        back = HttpBack(self._exchange, self._fields)
+
+        async def reply() -> Reply:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return await outcome(back)
+
+        await self._front._answer(reply(), back, self._id, era, self.over)
+
+
 _ALLOW: Final = b"Allow: POST, DELETE\r\n"
 _EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"
 _PREFLIGHT: Final = (
@@ -263,12 +374,6 @@ def _error_body(problem: GatewayError) -> bytes:
 def _for(message: Message, problem: GatewayError) -> GatewayError:
     problem.request_id = message.id
     return problem
-
-
-def _keeps_sessions(server: object) -> bool:
-    spoken = getattr(server, "spoken", {})
-    negotiated = spoken.get(Era.LEGACY)
-    return negotiated is None or negotiated.stateful
 
 
 class _NotAcceptable(InvalidRequest):
@@ -299,5 +404,3 @@ def _check_media(headers: Mapping[bytes, bytes]) -> None:
             raise _NotAcceptable("Accept must list application/json and text/event-stream")
     if len(_good_media) < 64:
         _good_media.add(pair)
-
-

@@ -14,8 +14,8 @@ import msgspec
 from msgspec import Raw
 
 from mcpgateway import errors
-from mcpgateway.errors import InvalidParams, ServerMisbehaved
-from mcpgateway.jsonrpc import Message, error_code, members_of, raw_of
+from mcpgateway.errors import InvalidParams, ServerMisbehaved, ServerUnavailable
+from mcpgateway.jsonrpc import Message, error_code, error_reply, members_of, raw_of
 from mcpgateway.protocol.envelope import SERVER_INFO
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, MODERN_REVISIONS, Era
@@ -162,3 +162,18 @@ def _judge_refusal(message: Message) -> Verdict:
     if supported and all(revision in LEGACY_REVISIONS for revision in supported):
         return _LEGACY
     return Verdict(modern=True, retry=_latest_mutual(supported))
+
+
+def is_modern_only(answer: Message, status: int | None = None) -> bool:
+    """Whether an ``initialize`` was refused because it is not spoken: by code, or for want of a modern envelope."""
+    if judge_probe(answer, status).modern:
+        return True
+    return error_code(answer) == errors.METHOD_NOT_FOUND or b"_meta" in bytes(answer.error or b"")
+
+
+def refused(server: str, method: str, answer: Message) -> ServerUnavailable:
+    """The failure of a handshake that a server answered with an error; the error itself is its cause."""
+    reply = error_reply(answer)
+    problem = ServerUnavailable(server, f"refused {method} with error {reply.reply_code}: {reply.message[:200]!r}")
+    problem.__cause__ = reply
+    return problem

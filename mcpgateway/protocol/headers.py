@@ -57,9 +57,9 @@ def check(headers: Mapping[bytes, bytes], duplicates: Collection[bytes], message
     if duplicates:
         _refuse_duplicates(duplicates)
     revision = params.meta.revision
-    if headers.get(PROTOCOL_VERSION, b"").strip(_OWS) != revision.encode():
+    if _value(headers, PROTOCOL_VERSION) != revision:
         raise HeaderMismatch("header MCP-Protocol-Version is missing or differs from the protocol version in _meta")
-    if headers.get(METHOD, b"").strip(_OWS) != (message.method or "").encode():
+    if _value(headers, METHOD) != message.method:
         raise HeaderMismatch("header Mcp-Method is missing or differs from the method of the request")
     target = TARGETS.get(message.method or "")
     if target is not None:
@@ -67,6 +67,11 @@ def check(headers: Mapping[bytes, bytes], duplicates: Collection[bytes], message
     if revision not in MODERN_REVISIONS:
         raise unsupported(revision)
     return params.meta
+
+
+def _value(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    value = headers.get(name)
+    return None if value is None else value.strip(_OWS).decode("latin-1")
 
 
 def unsupported(revision: str) -> UnsupportedVersion:
@@ -115,7 +120,8 @@ def request_headers(message: Message, parameters: Iterable[HeaderParameter] = ()
     """
     params = _read(message)
     method = message.method or ""
-    headers = {PROTOCOL_VERSION: params.meta.revision.encode(), METHOD: method.encode()}
+    # Encoded although the specification has no odd methods and revisions: a client's line break must not end a header.
+    headers = {PROTOCOL_VERSION: encode_value(params.meta.revision), METHOD: encode_value(method)}
     target = TARGETS.get(method)
     if target is not None:
         name = value_of(getattr(params, target))

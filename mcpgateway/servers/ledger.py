@@ -12,6 +12,7 @@ import attrs
 
 from mcpgateway.adapters.base import Link
 from mcpgateway.config.model import Isolation
+from mcpgateway.errors import ServerError
 from mcpgateway.protocol.revisions import Era
 
 
@@ -35,18 +36,36 @@ class Slot:
 
     key: LinkKey
     link: Link | None = None
-    """``None`` while connecting."""
+    """``None`` while it is being made."""
     calls: int = 0
-    """Calls in flight."""
+    """Calls that have it leased, those that wait for it to be made included."""
     alone: bool = False
-    """Leased to one call only, which may be asked something."""
+    """Leased to one call only, so that whatever the server sends belongs to that call."""
     leaving: bool = False
     """Being closed; not to be used any more."""
+    since: float = 0.0
+    """When the link was made."""
     idle_since: float = 0.0
+    problem: ServerError | None = None
+    """Why it could not be made."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a call can be made on it, once it is there."""
+        return not self.leaving and (self.link is None or not self.link.closed.is_set())
+
+    @property
+    def spare(self) -> bool:
+        """Whether closing it takes nothing from anybody: idle, and no session's state at the server hangs on it."""
+        if self.calls or self.link is None or self.leaving:
+            return False
+        return not self.key.owner or not self.link.negotiated.stateful
 
 
 @attrs.frozen
 class Use:
+    """Share or take this link. It may still be in the making, by somebody else's wish."""
+
     slot: Slot
 
 
@@ -58,18 +77,11 @@ class Open:
 
 
 @attrs.frozen
-class Join:
-    """Wait for a link that somebody else is making."""
-
-    slot: Slot
-
-
-@attrs.frozen
 class Queue:
     """Wait for a call to end."""
 
 
-Decision: TypeAlias = Use | Open | Join | Queue
+Decision: TypeAlias = Use | Open | Queue
 
 
 def resolve(isolation: Isolation, *, pipe: bool, era: Era) -> Isolation:
@@ -88,39 +100,34 @@ def decide(
 
     ``alone`` calls need a link without other calls; ``exclusive`` makes every call such a one; ``single`` allows one
     link per key (isolation ``shared`` and ``session``), on which even ``alone`` calls meet.
+
+    Plain calls meet on the oldest link and lone ones take the youngest, so that the two rarely want the same.
     """
     mine: list[Slot] = []
     count = 0
     idle: Slot | None = None
     for slot in slots:
         count += 1
-        if slot.leaving:
-            continue
         if slot.key == key:
-            mine.append(slot)
-        elif slot.calls == 0 and slot.link is not None and not slot.key.owner:
-            idle = slot if idle is None or slot.idle_since < idle.idle_since else idle
-    for slot in mine:
-        if slot.link is None or slot.link.closed.is_set():
-            continue
-        if single or (slot.calls == 0 if alone or exclusive else not slot.alone):
-            return Use(slot)
-    connecting = next((slot for slot in mine if slot.link is None), None)
-    if connecting is not None and (single or not (alone or exclusive)):
-        return Join(connecting)
+            if slot.usable:
+                mine.append(slot)
+        elif slot.spare and (idle is None or slot.idle_since < idle.idle_since):
+            idle = slot
+    lone = (alone or exclusive) and not single
+    fit = [slot for slot in mine if not (slot.calls if lone else slot.alone)]
+    if fit:
+        made = [slot for slot in fit if slot.link is not None]
+        return Use((made or fit)[-1 if lone else 0])
     if max is None or count < max:
         return Open()
-    if idle is not None:
-        return Open(evict=idle)
-    return Queue()
+    return Queue() if idle is None else Open(evict=idle)
 
 
 def surplus(slots: Iterable[Slot], *, min: int, idle_before: float) -> list[Slot]:
-    """The links to close: shared ones without calls since ``idle_before``, but for the last ``min`` of all."""
+    """The links to close: spare ones without calls since ``idle_before``, but for the last ``min`` of all."""
     kept = [slot for slot in slots if slot.link is not None and not slot.leaving]
     idle = sorted(
-        (slot for slot in kept if slot.calls == 0 and not slot.key.owner and slot.idle_since < idle_before),
-        key=lambda slot: slot.idle_since,
+        (slot for slot in kept if slot.spare and slot.idle_since < idle_before), key=lambda slot: slot.idle_since
     )
     spare = len(kept) - min
     return idle[: spare if spare > 0 else 0]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -18,22 +17,32 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Adapter, Link, LinkStatistics, Offer
-from mcpgateway.backoff import Backoff
 from mcpgateway.config.model import Isolation, ServerConfig
-from mcpgateway.errors import EraMismatch, MethodNotFound, ServerError, ServerUnavailable, TooBusy
+from mcpgateway.errors import (
+    EraMismatch,
+    GatewayError,
+    MethodNotFound,
+    ServerError,
+    ServerTimeout,
+    ServerUnavailable,
+    TooBusy,
+)
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
-from mcpgateway.protocol.negotiated import Negotiated
-from mcpgateway.protocol.revisions import LATEST_LEGACY, Era, revisions_of
-from mcpgateway.servers.ledger import Decision, Join, LinkKey, Open, Slot, Use, decide, resolve, surplus
+from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
+from mcpgateway.servers.ledger import LinkKey, Open, Queue, Slot, Use, decide, resolve, surplus
+from mcpgateway.servers.links import Links
 
 log = logging.getLogger("mcpgateway.server")
 
 EMPTY: Final = Raw(b"{}")
 PIPES: Final = ("stdio", "in-process")
+UNKNOWN: Final = LinkKey(Era.MODERN, owner="?")
+"""The key of a link whose era is being found out: nobody's."""
+SINGLE: Final = (Isolation.SHARED, Isolation.SESSION)
+"""One link per key."""
 _DEFAULT_MAX: Final = 5
 _DEFAULT_MAX_SESSIONS: Final = 64
-_BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
 
 
 @attrs.frozen
@@ -54,8 +63,24 @@ class ServerStatistics:
     """Why the last attempt failed; empty while it is up."""
 
 
+@attrs.define(eq=False)
+class _Waiter:
+    """A call that waits for a link; `settled` when it has one, or cannot have one."""
+
+    key: LinkKey
+    alone: bool
+    initialize: Raw | None
+    slot: Slot | None = None
+    problem: ServerError | None = None
+    settled: trio.Event = attrs.field(factory=trio.Event)
+
+
 class Server:
-    """One server behind the gateway. `run` is its life; everything else needs it to be running."""
+    """One server behind the gateway. `run` is its life; everything else needs it to be running.
+
+    Links are made and closed by tasks of the server, never by the calls that want them: a call that gives up leaves a
+    link half made to the next one.
+    """
 
     def __init__(
         self,
@@ -69,27 +94,28 @@ class Server:
     ) -> None:
         self.config = config
         self.name = config.name
-        self.adapter = adapter
         self.lazy = lazy
+        self.pipe = config.type in PIPES
+        """All messages of a link share one stream, which does not say what a server's request is about."""
         self.tried = trio.Event()
         """Set when the first attempt to reach the server has ended, or will not be made before it is used."""
-        self.spoken: dict[Era, Negotiated | None] = {}
-        """What is known of each era: what was negotiated, or ``None`` where it is not spoken."""
-        self.reason = ""
         self._client_info = client_info
-        self._random = random
         self._heard = heard
-        self._slots: list[Slot] = []
-        self._free: dict[LinkKey, Slot] = {}
-        """Links on which plain calls meet: the answer of `decide` for them, remembered."""
-        self._waiters: deque[trio.Event] = deque()
-        self._arrivals: dict[Slot, trio.Event] = {}
-        self._failures = 0
-        self._retry_at = -math.inf
-        self._gone = trio.Event()
-        self._nursery: trio.Nursery | None = None
+        self._links = Links(
+            config.name,
+            adapter,
+            startup_timeout=config.startup_timeout,
+            random=random,
+            receive=self._receive,
+            changed=self._changed,
+        )
+        self.spoken = self._links.spoken
+        self._slots = self._links.slots
+        self._free = self._links.free
+        self._waiters: dict[_Waiter, None] = {}
+        self._moved = trio.Event()
+        self._probing = trio.Lock()
         self._stopped = False
-        self._pipe = config.type in PIPES
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -97,55 +123,70 @@ class Server:
         """Serve until cancelled. Never raises anything else: what fails here fails the calls that need it."""
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
+                self._links.nursery = nursery
                 nursery.start_soon(self._reap)
                 await self._keep_up()
         finally:
-            self._stopped = True
-            self.tried.set()
+            self._end()
             self._slots.clear()
-            self._free.clear()
 
     async def _keep_up(self) -> None:
         """Hold ``links.min`` links: connect at the start, and again after each loss, with backoff."""
         if self.lazy or not self.config.links.min:
             self.tried.set()
             await trio.sleep_forever()
-        while not self._stopped:
-            if not self._usable():
-                await self._first_link()
-                self.tried.set()
-            self._gone = trio.Event()
-            if self._usable():
-                await self._gone.wait()
+        while True:
+            self._moved = trio.Event()
+            pause = self._links.attempts.pause(trio.current_time())
+            if len(self._slots) >= self._wanted():
+                await self._moved.wait()
+            elif pause:
+                await trio.sleep(pause)
             else:
-                await trio.sleep_until(self._retry_at)
-        await trio.sleep_forever()
+                await self.probe()
+                self.tried.set()
 
-    def _usable(self) -> bool:
-        return any(slot.link is not None and not slot.link.closed.is_set() for slot in self._slots)
+    def _wanted(self) -> int:
+        known = self._known_era()
+        if known is None or self.isolation(known) in SINGLE:
+            return 1
+        return min(self.config.links.min, self._max(self.isolation(known)) or self.config.links.min)
 
-    async def _first_link(self) -> None:
-        """Reach the server in whichever era it speaks; failures are logged and remembered, not raised."""
-        known = next((era for era, negotiated in self.spoken.items() if negotiated is not None), None)
-        slot = Slot(LinkKey(known or Era.MODERN, b"" if known is not Era.LEGACY else b"{}"))
-        self._slots.append(slot)
-        try:
-            await self._connect(slot, Offer(known, self.initialize_params(EMPTY)))
-        except ServerError as problem:
+    def _known_era(self) -> Era | None:
+        return next((era for era, negotiated in self.spoken.items() if negotiated is not None), None)
+
+    async def probe(self) -> None:
+        """Make a link in whichever era the server speaks. A failure is logged and remembered, not raised."""
+        known = self._known_era()
+        slot = Slot(UNKNOWN if known is None else LinkKey(known, b"{}" if known is Era.LEGACY else b""))
+        self._links.begin(slot, Offer(known, self.initialize_params(EMPTY)), None)
+        problem = await self._links.settled(slot)
+        if problem is not None:
+            log.warning("%s", problem.message)
             if isinstance(problem, EraMismatch):
                 self.spoken.clear()  # it came back as another version of itself
-            log.warning("%s", problem.message)
 
     async def stop(self) -> None:
         """Close all links gracefully, side by side; then cancel what is left. Bounded by the adapters' own bounds."""
+        self._end()
+        try:
+            await self._links.end()
+        finally:
+            if self._links.nursery is not None:
+                self._links.nursery.cancel_scope.cancel(reason=f"server {self.name} stops")
+
+    def _end(self) -> None:
+        """Lease no link any more."""
         self._stopped = True
-        async with trio.open_nursery() as closing:
-            for slot in list(self._slots):
-                if slot.link is not None:
-                    closing.start_soon(slot.link.aclose)
-        if self._nursery is not None:
-            self._nursery.cancel_scope.cancel(reason=f"server {self.name} stops")
+        self.tried.set()
+        self._free.clear()
+        self._serve_waiters()
+
+    def _changed(self) -> None:
+        """A link was made, or has gone."""
+        self._moved.set()
+        if self._waiters:
+            self._serve_waiters()
 
     async def _reap(self) -> None:
         """Close links that have been idle for long, down to ``links.min``."""
@@ -154,16 +195,9 @@ class Server:
             await trio.sleep(max(idle_timeout / 4, 1.0))
             before = trio.current_time() - idle_timeout
             for slot in surplus(self._slots, min=self.config.links.min, idle_before=before):
-                await self._retire(slot)
+                self._links.retire_soon(slot)
 
-    # ---- links -------------------------------------------------------------------------------------------------------
-
-    def isolation(self, era: Era) -> Isolation:
-        return resolve(self.config.isolation, pipe=self._pipe, era=era)
-
-    def initialize_params(self, capabilities: Raw, revision: str | None = None) -> Raw:
-        """The gateway's own legacy handshake, with a client's capabilities."""
-        return initialize_params(revision or LATEST_LEGACY, capabilities, self._client_info)
+    # ---- leases ------------------------------------------------------------------------------------------------------
 
     def take(self, key: LinkKey) -> Slot | None:
         """A link for a plain call, if there is one at once; give it back with `release`."""
@@ -174,208 +208,142 @@ class Server:
         return None
 
     async def acquire(self, key: LinkKey, *, alone: bool = False, initialize: Raw | None = None) -> Slot:
-        """Lease a link, opening one or waiting for one as the isolation says; give it back with `release`.
+        """Lease a link, having one made or waiting for one as the isolation says; give it back with `release`.
 
         ``initialize`` are the raw params of the handshake to make a legacy link with; the gateway's own by default.
-        Calls that wait are served first come, first served.
+        Calls that wait are served first come, first served; none overtakes another that could have had its link.
 
         :raises ServerUnavailable: it cannot be reached, or has just failed and is to be tried again later
         :raises EraMismatch: it does not speak the era of the key
         :raises TooBusy: no link became free within ``links.acquire_timeout``
         """
         self._refuse_if_known(key.era)
-        deadline = trio.current_time() + self.config.links.acquire_timeout
-        queued = False
-        while True:
-            decision = self._decide(key, alone)
-            if isinstance(decision, Use):
-                decision.slot.calls += 1
-                decision.slot.alone = alone
-                return decision.slot
-            if isinstance(decision, Open):
-                return await self._open(decision, key, alone, initialize)
-            event = trio.Event()
-            if isinstance(decision, Join):
-                event = self._arrivals[decision.slot]
-            elif queued:
-                self._waiters.appendleft(event)  # woken, but somebody new was quicker: keep the place
-            else:
-                self._waiters.append(event)
-            queued = True
-            with trio.move_on_at(deadline) as scope:
-                try:
-                    await event.wait()
-                finally:
-                    if event in self._waiters:
-                        self._waiters.remove(event)
-            if scope.cancelled_caught:
-                raise TooBusy(
-                    f"server {self.name!r}: no link became free within {self.config.links.acquire_timeout:g} s; "
-                    f"{len(self._slots)} are in use (links.max)"
-                )
-
-    def _decide(self, key: LinkKey, alone: bool) -> Decision:
-        isolation = self.isolation(key.era)
-        return decide(
-            self._slots,
-            key,
-            alone=alone,
-            max=self._max(isolation),
-            exclusive=isolation is Isolation.EXCLUSIVE,
-            single=isolation in (Isolation.SHARED, Isolation.SESSION),
-        )
-
-    def _max(self, isolation: Isolation) -> int | None:
-        if self.config.links.max is not None:
-            return self.config.links.max
-        if isolation is Isolation.SESSION:
-            return _DEFAULT_MAX_SESSIONS if self._pipe else None
-        return _DEFAULT_MAX
-
-    def _refuse_if_known(self, era: Era) -> None:
-        if self._stopped or self._nursery is None:
-            raise ServerUnavailable(self.name, "is not running")
-        if not self.tried.is_set():
-            raise ServerUnavailable(self.name, "is still starting; try again in a moment")
-        if era in self.spoken and self.spoken[era] is None:
-            raise self.mismatch(era)
-
-    def mismatch(self, era: Era) -> EraMismatch:
-        other = Era.LEGACY if era is Era.MODERN else Era.MODERN
-        return EraMismatch(self.name, client=era.value, server_era=other.value, supported=revisions_of(other))
-
-    async def _open(self, decision: Open, key: LinkKey, alone: bool, initialize: Raw | None) -> Slot:
-        slot = Slot(key, calls=1, alone=alone)
-        if trio.current_time() < self._retry_at:
-            seconds = self._retry_at - trio.current_time()
-            raise ServerUnavailable(self.name, f"{self.reason} (next attempt in {math.ceil(seconds)} s)")
-        self._slots.append(slot)
-        try:
-            if decision.evict is not None:
-                await self._retire(decision.evict)
-        except BaseException:
-            self._discard(slot)
-            raise
-        params = initialize if initialize is not None else self.initialize_params(Raw(key.capabilities or b"{}"))
-        await self._connect(slot, Offer(key.era, params))
+        slot = self._grant(key, alone, initialize)
+        if slot is None:
+            slot = await self._wait(_Waiter(key, alone, initialize))
+        if slot.link is None:
+            try:
+                problem = await self._links.settled(slot)
+            except BaseException:
+                self.release(slot)
+                raise
+            if problem is not None:
+                raise self._links.again(problem, key.era)
+        if not slot.alone and not slot.leaving:
+            self._free[key] = slot
         return slot
 
-    async def _connect(self, slot: Slot, offer: Offer) -> None:
-        """Make the link of a slot that is in the list; on failure the slot is taken out again."""
-        assert self._nursery is not None
-        self._arrivals[slot] = trio.Event()
+    async def _wait(self, waiter: _Waiter) -> Slot:
+        self._waiters[waiter] = None
+        seconds = self.config.links.acquire_timeout
         try:
-            link = await self.adapter.connect(self._nursery, offer, lambda message: self._receive(slot, message))
-        except EraMismatch:
-            self._discard(slot)
-            if offer.era is None:
-                raise
-            self.spoken[offer.era] = None
-            raise self.mismatch(offer.era) from None
-        except ServerError as problem:
-            self._discard(slot)
-            if not self._usable():
-                self._failed(problem.reason)
-            raise
-        except BaseException:
-            self._discard(slot)
-            raise
+            with trio.move_on_after(seconds):
+                await waiter.settled.wait()
         finally:
-            self._arrivals.pop(slot).set()
-            self._wake_next()
-        self._connected(slot, link, probed=offer.era is None)
+            self._waiters.pop(waiter, None)
+        if waiter.slot is not None:
+            return waiter.slot
+        raise waiter.problem or TooBusy(
+            f"server {self.name!r}: no link became free within {seconds:g} s; {len(self._slots)} are in use (links.max)"
+        )
 
-    def _connected(self, slot: Slot, link: Link, *, probed: bool) -> None:
-        assert self._nursery is not None
-        negotiated = link.negotiated
-        self.spoken[negotiated.era] = negotiated
-        if probed and negotiated.era is Era.LEGACY:
-            self.spoken[Era.MODERN] = None
-            slot.key = LinkKey(Era.LEGACY, b"{}")
-        elif probed:
-            slot.key = LinkKey(Era.MODERN)
-        if self._failures or self.reason:
-            log.info("server %r is back", self.name)
-        self._failures, self._retry_at, self.reason = 0, -math.inf, ""
-        slot.link = link
-        slot.idle_since = trio.current_time()
-        if not slot.alone and self.isolation(slot.key.era) is not Isolation.EXCLUSIVE:
-            self._free.setdefault(slot.key, slot)
-        self._nursery.start_soon(self._bury, slot, link)
+    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None) -> Slot | None:
+        """Lease a link, which may have to be made first; ``None`` if the call has to wait."""
+        if self._stopped:
+            raise ServerUnavailable(self.name, "is not running")
+        isolation = self.isolation(key.era)
+        exclusive, single = isolation is Isolation.EXCLUSIVE, isolation in SINGLE
+        match decide(self._slots, key, alone=alone, max=self._max(isolation), exclusive=exclusive, single=single):
+            case Queue():
+                return None
+            case Use(slot):
+                pass
+            case Open(evict):
+                slot = self._open(key, initialize, evict)
+        slot.calls += 1
+        slot.alone = (alone or exclusive) and not single
+        return slot
 
-    def _failed(self, reason: str) -> None:
-        self._retry_at = trio.current_time() + _BACKOFF.delay(self._failures, self._random())
-        self._failures += 1
-        self.reason = reason
-
-    async def _bury(self, slot: Slot, link: Link) -> None:
-        """Wait for the end of a link and take it out of the list."""
-        await link.closed.wait()
-        unexpected = not slot.leaving and not self._stopped
-        if unexpected:
-            log.warning("server %r lost a link: %s", self.name, link.failure)
-            await self._retire(slot)
-
-    def _leave(self, slot: Slot) -> None:
-        """Give no further call to a slot."""
-        slot.leaving = True
-        if self._free.get(slot.key) is slot:
-            del self._free[slot.key]
-            for other in self._slots:
-                if other.key == slot.key and other.link is not None and not other.leaving:
-                    self._free[slot.key] = other
-                    break
-
-    def _discard(self, slot: Slot) -> None:
-        """Forget a slot whose link has ended, or was never made; its place is free."""
-        self._leave(slot)
-        if slot in self._slots:
-            self._slots.remove(slot)
-            self._gone.set()
-            self._wake_next()
-
-    async def _retire(self, slot: Slot) -> None:
-        """Close a link that nobody uses; its place is free when it is closed."""
-        self._leave(slot)
-        try:
-            if slot.link is not None:
-                await slot.link.aclose()
-        finally:
-            self._discard(slot)
-
-    def release(self, slot: Slot) -> None:
-        """Give a leased link back."""
+    def release(self, slot: Slot, *, close: bool = False) -> None:
+        """Give a leased link back; ``close`` it if it is not fit for another call."""
         slot.calls -= 1
         slot.alone = False
         if slot.calls == 0:
             slot.idle_since = trio.current_time()
+        if close:
+            self._links.retire_soon(slot)
         if self._waiters:
-            self._wake_next()
+            self._serve_waiters()
 
-    def _wake_next(self) -> None:
-        if self._waiters:
-            self._waiters.popleft().set()
+    def _serve_waiters(self) -> None:
+        """Lease what has become free to those who wait, in their order."""
+        in_vain: set[tuple[LinkKey, bool]] = set()
+        for waiter in list(self._waiters):
+            if (waiter.key, waiter.alone) in in_vain:
+                continue
+            try:
+                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize)
+            except ServerError as problem:
+                waiter.problem = problem
+            else:
+                if waiter.slot is None:
+                    in_vain.add((waiter.key, waiter.alone))
+                    continue
+            del self._waiters[waiter]
+            waiter.settled.set()
 
-    async def drop_owner(self, owner: str) -> None:
-        """Close the links that belong to a client session that has ended."""
+    def _open(self, key: LinkKey, initialize: Raw | None, evict: Slot | None) -> Slot:
+        seconds = self._links.attempts.pause(trio.current_time())
+        if seconds and not self._links.usable:
+            reason = self._links.attempts.reason
+            raise ServerUnavailable(self.name, f"{reason} (next attempt in {math.ceil(seconds)} s)")
+        slot = Slot(key)
+        params = initialize if initialize is not None else self.initialize_params(Raw(key.capabilities or b"{}"))
+        self._links.begin(slot, Offer(key.era, params), evict)
+        return slot
+
+    def end_owner(self, owner: str) -> None:
+        """Close the links that belong to a client session that has ended, those in the making included."""
         for slot in [slot for slot in self._slots if slot.key.owner == owner]:
-            await self._retire(slot)
+            self._links.retire_soon(slot)
 
     def _receive(self, slot: Slot, message: Message) -> None:
         """What a link received outside any call. A request is refused: there is nobody to ask."""
-        if message.is_request and message.id is not None and slot.link is not None and self._nursery is not None:
+        if message.is_request and message.id is not None and slot.link is not None and self._links.nursery is not None:
             problem = MethodNotFound(f"no client can be asked for {message.method} outside a call")
-            self._nursery.start_soon(self._answer, slot.link, jsonrpc.error(message.id, problem))
+            self._links.nursery.start_soon(self._answer, slot.link, jsonrpc.error(message.id, problem))
             return
         self._heard(self, slot.key, message)
 
     async def _answer(self, link: Link, message: Message) -> None:
         try:
             await link.notify(message)
-        except ServerError as problem:
+        except GatewayError as problem:
             log.info("%s", problem.message)
 
-    # ---- what is known ----------------------------------------------------------------------------------------------
+    # ---- what is known -----------------------------------------------------------------------------------------------
+
+    def isolation(self, era: Era) -> Isolation:
+        return resolve(self.config.isolation, pipe=self.pipe, era=era)
+
+    def initialize_params(self, capabilities: Raw, revision: str | None = None) -> Raw:
+        """The gateway's own legacy handshake, with a client's capabilities."""
+        return initialize_params(revision or LATEST_LEGACY, capabilities, self._client_info)
+
+    def _max(self, isolation: Isolation) -> int | None:
+        if self.config.links.max is not None:
+            return self.config.links.max
+        if isolation is Isolation.SESSION:
+            return _DEFAULT_MAX_SESSIONS if self.pipe else None
+        return _DEFAULT_MAX
+
+    def _refuse_if_known(self, era: Era) -> None:
+        if self._stopped or self._links.nursery is None:
+            raise ServerUnavailable(self.name, "is not running")
+        if not self.tried.is_set():
+            raise ServerUnavailable(self.name, "is still starting; try again in a moment")
+        if era in self.spoken and self.spoken[era] is None:
+            raise self._links.mismatch(era)
 
     async def known(self, within: float) -> bool:
         """Wait until the server has been tried, for at most so many seconds; whether it has been."""
@@ -383,6 +351,16 @@ class Server:
             with trio.move_on_after(within):
                 await self.tried.wait()
         return self.tried.is_set()
+
+    async def find_era(self) -> None:
+        """Find out what a server speaks that was not used yet; for callers that do not mind the era."""
+        async with self._probing:
+            if not (self.spoken or self._slots or self._stopped) and self.tried.is_set():
+                await self.probe()
+
+    def timed_out(self) -> ServerTimeout:
+        """What a call fails with when its deadline has passed."""
+        return ServerTimeout(self.name, f"did not answer within {self.config.timeout:g} s")
 
     def may_speak(self, era: Era) -> bool:
         """Whether the server speaks an era, or might."""
@@ -392,11 +370,11 @@ class Server:
     def state(self) -> str:
         if self._stopped:
             return "stopped"
-        if self._usable():
+        if self._links.usable:
             return "ready"
         if not self.tried.is_set():
             return "starting"
-        return "failed" if self.reason else "idle"
+        return "failed" if self._links.attempts.reason else "idle"
 
     def statistics(self) -> ServerStatistics:
         return ServerStatistics(
@@ -405,8 +383,8 @@ class Server:
             tuple(era.value for era, negotiated in self.spoken.items() if negotiated is not None),
             tuple(slot.link.statistics() for slot in self._slots if slot.link is not None),
             len(self._waiters),
-            self._failures,
-            self.reason,
+            0 if self._links.usable else self._links.attempts.failures,
+            self._links.attempts.reason,
         )
 
     def __repr__(self) -> str:

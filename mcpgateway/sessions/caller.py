@@ -22,10 +22,14 @@ class Caller:
 
     ``era`` is the era it speaks, or ``None`` for a caller that takes any (Python code that embeds the gateway).
     ``capabilities`` are its raw capabilities, ``capability_set`` their canonical bytes, and ``askable`` tells whether
-    servers may ask it anything. ``session`` is its legacy session, where it has one.
+    servers may ask it anything. ``session`` is its legacy session, where it has one. ``handshake`` are the raw params
+    of its ``initialize`` where they passed through to its one server, whose session is then its own.
     """
 
-    __slots__ = ("askable", "capabilities", "capability_set", "era", "keys", "principal", "revision", "session")
+    __slots__ = (
+        *("askable", "capabilities", "capability_set", "era"),
+        *("handshake", "keys", "principal", "revision", "session"),
+    )
 
     def __init__(
         self,
@@ -43,6 +47,7 @@ class Caller:
         self.askable = capabilities != _NONE and may_be_asked(capabilities)
         self.principal = principal
         self.session = session
+        self.handshake: Raw | None = None
         self.keys: dict[str, LinkKey] = {}
         """The key of its links to each server, once worked out."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -19,11 +19,14 @@ if TYPE_CHECKING:
     from mcpgateway.adapters.base import Link
     from mcpgateway.sessions.caller import Caller
 
+QUESTIONS: Final = 100
+"""Requests of servers that one client may have open."""
+
 
 class Session:
     """One client's session with one namespace."""
 
-    __slots__ = ("caller", "calls", "ended", "id", "last_used", "namespace", "questions", "_asked")
+    __slots__ = ("_asked", "caller", "calls", "ended", "id", "last_used", "lost", "namespace", "questions")
 
     def __init__(self, id: str, namespace: str, caller: Caller) -> None:
         self.id = id
@@ -36,6 +39,8 @@ class Session:
         """Requests of servers that this client has not answered yet, by our raw id: the link, and the server's id."""
         self.last_used = trio.current_time()
         self.ended = False
+        self.lost = False
+        """The server has lost its half of a session that passed through to it: the client has to initialise again."""
         self._asked = 0
 
     def begin(self, id: bytes, wait: Wait) -> None:
@@ -60,7 +65,12 @@ class Session:
         return True
 
     def ask(self, link: Link, id: bytes) -> bytes:
-        """Note a server's request and give the id under which the client gets it."""
+        """Note a server's request and give the id under which the client gets it.
+
+        :raises TooBusy: the client has left too many unanswered
+        """
+        if len(self.questions) >= QUESTIONS:
+            raise TooBusy(f"the client has {QUESTIONS} requests of servers to answer")
         self._asked += 1
         own = b'"gateway-%d"' % self._asked
         self.questions[own] = (link, id)
@@ -94,11 +104,12 @@ class SessionStore:
     def open(self, id: str, namespace: str, caller: Caller) -> Session:
         """Keep a session from now on; at the limit, the one idle for longest makes room.
 
-        :raises TooBusy: every session has a call in flight
+        :raises TooBusy: every session has a call in flight; what was opened for this one is told to close
         """
         if len(self._sessions) >= self._limit:
             idle = [session for session in self._sessions.values() if not session.calls]
             if not idle:
+                self._ended(Session(id, namespace, caller))
                 raise TooBusy(f"the gateway has {self._limit} sessions, all of them busy (listen.limits.sessions)")
             self.close(min(idle, key=lambda session: session.last_used))
         session = self._sessions[id] = Session(id, namespace, caller)
@@ -110,6 +121,9 @@ class SessionStore:
         :raises UnknownSession: otherwise; whose it is instead is nobody's business
         """
         session = self._sessions.get(id)
+        if session is not None and session.lost:
+            self.close(session)
+            session = None
         if session is None or session.namespace != namespace or session.caller.principal != principal:
             raise UnknownSession("unknown session; it has ended or never was: initialise again")
         return session

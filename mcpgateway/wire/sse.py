@@ -76,8 +76,9 @@ class Parser:
             line = bytes(rest[start:end])
             start = scan = following
             if line:
-                self._lines.append(line)
-                self._size += len(line)
+                if line[0] != _COLON:  # a comment; a stream of nothing else never ends an event
+                    self._lines.append(line)
+                    self._size += len(line)
             elif self._lines:
                 frame = _frame(self._lines)
                 self._lines, self._size = [], 0
@@ -93,6 +94,7 @@ class Parser:
 
 
 _BOM: Final = b"\xef\xbb\xbf"
+_COLON: Final = ord(":")
 
 
 def _line_end(data: bytearray, start: int) -> tuple[int, int]:

@@ -25,7 +25,12 @@ CHUNK: Final = 65536
 
 
 class TransportBroken(OSError):
-    """The peer reset the connection, or TLS failed. An orderly end is an empty `receive` instead."""
+    """The peer reset the connection, or TLS failed. An orderly end is an empty `receive` instead.
+
+    ``unsent`` is true where nothing of what was last put can have reached the peer.
+    """
+
+    unsent = False
 
 
 class Transport(Protocol):
@@ -37,11 +42,19 @@ class Transport(Protocol):
     def try_receive(self) -> bytes | None:
         """The bytes that are there already; ``None`` if there are none yet."""
 
-    def try_send(self, data: bytes) -> int:
-        """Send what can be sent without waiting, and say how many bytes that was."""
+    @property
+    def disturbed(self) -> bool:
+        """Whether bytes, or the peer's end, may have come since the last time that there was nothing to read."""
 
-    async def send(self, data: bytes, wait: Wait) -> None:
-        """Send everything. Ended or cancelled half-way, the stream is useless: close it."""
+    @property
+    def stuck(self) -> bool:
+        """Whether the peer does not take what was put, so that `flushed` has to be awaited before putting more."""
+
+    def put(self, data: bytes) -> None:
+        """Take bytes for sending, all of them and in order. Never waits; what cannot be sent at once is kept."""
+
+    async def flushed(self, wait: Wait) -> None:
+        """Wait until everything that was put is with the kernel."""
 
     def peer_closed(self) -> bool:
         """Whether the peer has closed its side, as far as one can tell without reading."""
@@ -63,11 +76,12 @@ def prepare(sock: socket.socket) -> None:
 class SocketTransport:
     """A stdlib socket, which it owns, and trio's own primitives for waiting: where there is no epoll."""
 
-    __slots__ = ("_sock",)
+    __slots__ = ("_rest", "_sock")
 
     def __init__(self, sock: socket.socket) -> None:
         prepare(sock)
         self._sock = sock
+        self._rest = bytearray()
 
     async def receive(self, wait: Wait) -> bytes:
         sock = self._sock
@@ -77,7 +91,7 @@ class SocketTransport:
             except BlockingIOError:
                 pass
             except OSError as problem:
-                raise TransportBroken(*problem.args) from None
+                raise broken(problem) from None
             if wait.ended is not None:
                 raise wait.ended
             wait.wake = self._wake
@@ -95,32 +109,43 @@ class SocketTransport:
         except BlockingIOError:
             return None
         except OSError as problem:
-            raise TransportBroken(*problem.args) from None
+            raise broken(problem) from None
 
-    def try_send(self, data: bytes) -> int:
+    @property
+    def disturbed(self) -> bool:
+        return True
+
+    @property
+    def stuck(self) -> bool:
+        return bool(self._rest)
+
+    def put(self, data: bytes) -> None:
+        if self._rest:
+            self._rest += data
+            return
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except BlockingIOError:
-            return 0
+            sent = 0
         except OSError as problem:
-            raise TransportBroken(*problem.args) from None
+            raise broken(problem, unsent=True) from None
+        if sent != len(data):
+            self._rest += data[sent:]
 
-    async def send(self, data: bytes, wait: Wait) -> None:
-        sent = self.try_send(data)
-        rest = memoryview(data)[sent:]
-        while rest:
+    async def flushed(self, wait: Wait) -> None:
+        while self._rest:
             wait.check()
             wait.wake = self._wake
             try:
                 await trio.lowlevel.wait_writable(self._sock)
-                rest = rest[self._sock.send(rest) :]
+                del self._rest[: self._sock.send(self._rest)]
             except BlockingIOError:
                 continue
             except (trio.ClosedResourceError, ValueError):
                 wait.check()
                 raise TransportBroken("the connection was closed on this side") from None
             except OSError as problem:
-                raise TransportBroken(*problem.args) from None
+                raise broken(problem) from None
             finally:
                 wait.wake = None
 
@@ -134,7 +159,7 @@ class SocketTransport:
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as problem:
-            raise TransportBroken(*problem.args) from None
+            raise broken(problem) from None
 
     def close(self) -> None:
         if self._sock.fileno() >= 0:
@@ -148,11 +173,12 @@ class SocketTransport:
 class TlsTransport:
     """A TLS stream over a socket, both owned. Trio's stream does the work; the interface is ours."""
 
-    __slots__ = ("_sock", "_stream")
+    __slots__ = ("_rest", "_sock", "_stream")
 
     def __init__(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
         self._stream = stream
         self._sock = stream.transport_stream.socket
+        self._rest = bytearray()
 
     async def receive(self, wait: Wait) -> bytes:
         wait.check()
@@ -168,11 +194,21 @@ class TlsTransport:
     def try_receive(self) -> bytes | None:
         return None
 
-    def try_send(self, data: bytes) -> int:
-        return 0  # a TLS record may have to wait for the peer's handshake messages
+    @property
+    def disturbed(self) -> bool:
+        return _poll(self._sock, select.POLLIN | _HANG_UP)
 
-    async def send(self, data: bytes, wait: Wait) -> None:
+    @property
+    def stuck(self) -> bool:
+        return bool(self._rest)
+
+    def put(self, data: bytes) -> None:
+        self._rest += data  # a TLS record may have to wait for the peer's handshake messages
+
+    async def flushed(self, wait: Wait) -> None:
         wait.check()
+        data = bytes(self._rest)
+        self._rest.clear()
         wait.wake = self._wake
         try:
             await self._stream.send_all(data)
@@ -195,6 +231,13 @@ class TlsTransport:
         self._sock.close()
 
 
+def broken(problem: OSError, *, unsent: bool = False) -> TransportBroken:
+    """A socket's error as ours."""
+    mapped = TransportBroken(*problem.args)
+    mapped.unsent = unsent
+    return mapped
+
+
 def _reason(problem: Exception) -> str:
     cause = problem.__cause__ or problem
     return cause.reason if isinstance(cause, ssl.SSLError) and cause.reason else str(cause) or type(cause).__name__
@@ -212,8 +255,10 @@ def peer_closed(sock: _HasFileno) -> bool:
 
     macOS has no ``POLLRDHUP``; there a half-closed peer is noticed by ``POLLHUP`` only.
     """
-    if sock.fileno() < 0:
-        return True
+    return sock.fileno() < 0 or _poll(sock, _HANG_UP)
+
+
+def _poll(sock: _HasFileno, events: int) -> bool:
     poll = select.poll()
-    poll.register(sock.fileno(), _HANG_UP)
+    poll.register(sock.fileno(), events)
     return bool(poll.poll(0))

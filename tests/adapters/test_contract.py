@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Final
 
 import pytest
+import trio
 
 from mcpgateway.adapters.in_process import InProcessAdapter
+from mcpgateway.adapters.stdio import StdioAdapter
+from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
+from mcpgateway.config.model import HttpServer, StdioServer
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing import AdapterUnderTest, check_adapter
 from mcpgateway.testing.contract import CHECKS
+from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
+from mcpgateway.wire.guard import Guard
+from mcpgateway.wire.readiness import Poller
 from tests.adapters import sdk_server
+from tests.processes import free_port
 
 
 @asynccontextmanager
@@ -40,9 +50,80 @@ async def in_process() -> AsyncIterator[AdapterUnderTest]:
     )
 
 
+@asynccontextmanager
+async def stdio() -> AsyncIterator[AdapterUnderTest]:
+    guard = Guard()
+
+    def make(*args: str, program: str = sys.executable) -> StdioAdapter:
+        args = ("-m", "mcpgateway.testing.fixture_server", *args)
+        return StdioAdapter(StdioServer("fixture", command=program, args=args), guard, grace=1.0)
+
+    try:
+        yield AdapterUnderTest(
+            make(),
+            dead=make(program="no-such-command"),
+            silent=make("--silent"),
+            only={era: make("--era", era.value) for era in Era},
+            last_words="boom",
+        )
+    finally:
+        await guard.aclose()
+
+
+NO_GET = "what belongs to no call comes on the GET stream, which this adapter does not open"
+NO_SOCKET = "an HTTP link has no connection of its own to lose; test_streamable_http says what a crash does to calls"
+JSON_ONLY = dict.fromkeys(
+    (
+        "delivers_progress_in_order_before_the_reply",
+        "relays_what_the_server_asks_a_call_that_is_alone",
+        "keeps_a_subscription_under_the_clients_id",
+    ),
+    "plain JSON has no room for anything but the reply",
+)
+
+
+@asynccontextmanager
+async def http(*, stateful: bool, json: bool) -> AsyncIterator[AdapterUnderTest]:
+    poller = Poller()
+    adapters: list[StreamableHttpAdapter] = []
+
+    def make(url: str) -> StreamableHttpAdapter:
+        adapters.append(StreamableHttpAdapter(HttpServer("fixture", url=url), poller))
+        return adapters[-1]
+
+    def sockets() -> Sequence[object]:
+        return [adapter for adapter in adapters if adapter.pool.open_connections]
+
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(poller.run)
+        serve = partial(serve_fixture, stateful=stateful, json=json)
+        fixture = await stack.enter_async_context(serve())
+        silent = await stack.enter_async_context(serve(silent=True))
+        only = {era: await stack.enter_async_context(serve(eras={era})) for era in Era}
+        yield AdapterUnderTest(
+            make(fixture.url),
+            dead=make(f"http://127.0.0.1:{free_port()}/mcp"),
+            silent=make(silent.url),
+            only={era: make(server.url) for era, server in only.items()},
+            leftovers=sockets,
+            lacks={
+                "hands_over_what_belongs_to_no_call": NO_GET,
+                "fails_calls_when_the_server_crashes": NO_SOCKET,
+                **(JSON_ONLY if json else {}),
+            },
+        )
+        nursery.cancel_scope.cancel(reason="the check is over")
+
+
 ADAPTERS: Final[dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderTest]]]] = {
     "in-process": in_process,
     "memory": memory,
+    "stdio": stdio,
+    "streamable-http, sessions, SSE": partial(http, stateful=True, json=False),
+    "streamable-http, sessions, JSON": partial(http, stateful=True, json=True),
+    "streamable-http, stateless, SSE": partial(http, stateful=False, json=False),
+    "streamable-http, stateless, JSON": partial(http, stateful=False, json=True),
 }
 
 

@@ -104,6 +104,24 @@ async def test_events_come_in_order_before_the_reply() -> None:
     assert call.reply is not None
 
 
+async def test_progress_renews_the_deadline_of_its_call(mock_clock: trio.testing.MockClock) -> None:
+    server = Server()
+    began = trio.current_time()
+    busy, idle = (Wait(began + 10, patience=10, latest=began + 15) for _ in range(2))
+    async with trio.open_nursery() as nursery:
+        for wait in (busy, idle):
+            Calling(nursery, server.link, a_request(wait, token="t"))
+            await settled()
+        for passed, deadline in ((4, 14), (4, 15)):
+            mock_clock.jump(passed)
+            server.progress(1, passed)
+            assert busy.deadline == began + deadline
+        server.says(method="notifications/message", params={})
+        assert idle.deadline == began + 10
+        server.replies(1)
+        server.replies(2)
+
+
 async def test_a_slow_client_holds_up_its_own_call_only() -> None:
     server = Server()
     async with trio.open_nursery() as nursery:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from mcpgateway.config.explain import describe, masked_arguments, masked_url
 from mcpgateway.config.loading import from_value
+from mcpgateway.catalog.rules import Collision, Naming, NamingMode, ToolRules
 from mcpgateway.config.model import (
-    Collision,
     Config,
     HttpServer,
     InProcessServer,
@@ -19,11 +19,8 @@ from mcpgateway.config.model import (
     Links,
     Listen,
     NamespaceConfig,
-    Naming,
-    NamingMode,
     ServerConfig,
     StdioServer,
-    ToolRules,
 )
 
 names = st.from_regex(r"[a-z]{1,4}", fullmatch=True)

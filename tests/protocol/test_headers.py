@@ -179,6 +179,14 @@ def test_white_space_round_a_value_is_no_difference_but_a_second_value_is(name: 
         check(headers, (name,), message)
 
 
+def test_a_missing_header_is_not_an_empty_one() -> None:
+    odd = jsonrpc.request(b"1", "", stamp(None, revision="", capabilities=Raw(b"{}")))
+
+    for headers in ({}, {b"mcp-protocol-version": b""}, {b"mcp-method": b""}):
+        with pytest.raises(HeaderMismatch):
+            check(headers, (), odd)
+
+
 def test_the_envelope_comes_first_and_the_revision_last() -> None:
     with pytest.raises(InvalidParams, match="_meta must carry"):
         check({}, (b"mcp-name",), jsonrpc.request(b"1", "tools/list"))
@@ -210,3 +218,12 @@ def test_what_we_send_passes_our_own_check_and_the_sdks(name: str, method: str) 
 def test_a_request_without_an_envelope_has_no_headers() -> None:
     with pytest.raises(InvalidParams):
         request_headers(jsonrpc.request(b"1", "tools/list", {}))
+
+
+def test_nothing_that_a_client_says_can_break_out_of_a_header() -> None:
+    evil = "x\r\nEvil: 1"
+    odd = jsonrpc.request(b"1", evil, stamp(None, revision=evil, capabilities=Raw(b"{}")))
+
+    sent = [*request_headers(odd).values(), *request_headers(request(name=evil)).values()]
+
+    assert not [value for value in sent if b"\r" in value or b"\n" in value]

@@ -9,20 +9,19 @@ from __future__ import annotations
 
 import socket
 import ssl
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeAlias
 from urllib.parse import SplitResult, urlsplit
 
 import httptools
 import trio
 
 from mcpgateway.wire.http1.server import MAX_HEADERS
-from mcpgateway.wire.readiness import Poller
+from mcpgateway.wire.readiness import EdgeTransport, Poller
 from mcpgateway.wire.transport import TlsTransport, Transport, TransportBroken
 from mcpgateway.wire.waiting import Wait, interruptible
 
 MAX_HEAD: Final = 64 * 1024
-FRESH: Final = 0.5
-"""Seconds for which an idle connection is taken to be open; older ones are looked at first (one system call)."""
 
 
 KEPT: Final = 60.0
@@ -43,7 +42,17 @@ class HttpError(Exception):
 class _Builder:
     """What httptools calls while it parses a response."""
 
-    __slots__ = ("chunks", "complete", "headers", "headers_complete", "keep_alive", "parser", "status")
+    __slots__ = (
+        "chunks",
+        "complete",
+        "headers",
+        "headers_complete",
+        "keep_alive",
+        "parser",
+        "size",
+        "status",
+        "surplus",
+    )
 
     def __init__(self) -> None:
         self.parser = httptools.HttpResponseParser(self)
@@ -53,22 +62,33 @@ class _Builder:
         self.status = 0
         self.headers: dict[bytes, bytes] = {}
         self.chunks: list[bytes] = []
+        self.size = 0
         self.headers_complete = False
         self.keep_alive = False
         self.complete = False
+        self.surplus = False
+
+    def on_message_begin(self) -> None:
+        self.surplus = self.complete
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.surplus or self.headers_complete:
+            return  # of a message that nobody asked for, or a trailer
         name = name.lower()
         headers = self.headers
         headers[name] = headers[name] + b", " + value if name in headers else value
 
     def on_headers_complete(self) -> None:
+        if self.surplus:
+            return
         self.status = self.parser.get_status_code()
         self.keep_alive = self.parser.should_keep_alive()
         self.headers_complete = True
 
     def on_body(self, body: bytes) -> None:
-        self.chunks.append(body)
+        if not self.surplus:
+            self.chunks.append(body)
+            self.size += len(body)
 
     def on_message_complete(self) -> None:
         if self.status < 200:
@@ -77,15 +97,21 @@ class _Builder:
             self.complete = True
 
 
-class _Connection:
-    __slots__ = ("builder", "idle_since", "transport", "unfinished", "used")
+Done: TypeAlias = "Callable[[Response | HttpError], None]"
+Abandon: TypeAlias = "Callable[[], None]"
 
-    def __init__(self, transport: Transport) -> None:
+
+class _Connection:
+    __slots__ = ("_done", "_head", "builder", "idle_since", "pool", "transport", "unfinished")
+
+    def __init__(self, transport: Transport, pool: Pool) -> None:
         self.transport = transport
+        self.pool = pool
         self.builder = _Builder()
         self.idle_since = 0.0
-        self.used = False
         self.unfinished = False
+        self._head = 0
+        self._done: Done | None = None
 
     def finish(self) -> bool:
         """Take in the rest of a response that was left; whether the connection is ready for the next."""
@@ -103,8 +129,14 @@ class _Connection:
         return ready
 
     async def receive(self, wait: Wait) -> None:
-        """Read once and parse; at the end of the stream, end a body that runs until then."""
-        data = await self.transport.receive(wait)
+        """Read once and parse; see `take_in`."""
+        self.take_in(await self.transport.receive(wait))
+
+    def take_in(self, data: bytes) -> None:
+        """Parse what was received. The end of the stream ends a body that runs until then.
+
+        :raises HttpError: it is no response, or not a whole one
+        """
         builder = self.builder
         if data:
             try:
@@ -113,8 +145,12 @@ class _Connection:
                 raise HttpError("the peer switched protocols unasked") from None
             except httptools.HttpParserError as problem:
                 raise HttpError(f"not a valid HTTP/1.1 response: {problem}") from None
+            if not builder.headers_complete:
+                self._head += len(data)
             if len(builder.headers) > MAX_HEADERS:
                 raise HttpError("the response has too many header fields")
+            if self._head > MAX_HEAD:
+                raise HttpError("the head of the response is too large")
             return
         until_end = b"content-length" not in builder.headers and b"transfer-encoding" not in builder.headers
         if builder.headers_complete and until_end:
@@ -122,6 +158,67 @@ class _Connection:
             return
         what = "within its response" if builder.headers_complete else "without a response"
         raise HttpError(f"the peer closed the connection {what}")
+
+    # ---- without a task ----------------------------------------------------------------------------------------------
+
+    def watch(self, transport: EdgeTransport, done: Done) -> None:
+        """Read the response where its bytes arrive, and call ``done`` with it."""
+        self._done = done
+        transport.watcher = self._readable
+
+    def _readable(self) -> None:
+        """Bytes have come: a whole response, an event stream that begins, or more of either."""
+        builder = self.builder
+        try:
+            while True:
+                data = self.transport.try_receive()
+                if data is None:
+                    return
+                self.take_in(data)
+                if builder.complete or (builder.headers_complete and not _is_json(builder.headers)):
+                    break
+                if builder.size > self.pool.limit:
+                    raise HttpError(f"the response is larger than {self.pool.limit} bytes")
+        except TransportBroken as problem:
+            self._fail(HttpError(f"the connection broke: {problem.strerror or problem}", unsent=problem.unsent))
+        except HttpError as problem:
+            self._fail(problem)
+        else:
+            self.settle(Response(self.pool, self))
+
+    def _fail(self, problem: HttpError) -> None:
+        done = self._done  # closing settles, so that nobody else can
+        self._done = None
+        self.pool._close(self)
+        if done is not None:
+            done(problem)
+
+    def settle(self, outcome: Response | HttpError) -> None:
+        """Stop watching and tell who waits, if somebody still does."""
+        done, self._done = self._done, None
+        if isinstance(self.transport, EdgeTransport):
+            self.transport.watcher = None
+        if done is not None:
+            done(outcome)
+
+    def abandon(self) -> None:
+        """Nobody waits any more: close."""
+        self._done = None
+        self.pool._close(self)
+
+
+def _touched(transport: Transport) -> bool:
+    """Whether a kept connection that was disturbed has really been closed, or sent something."""
+    if isinstance(transport, TlsTransport):
+        return True
+    try:
+        return transport.try_receive() is not None or transport.peer_closed()
+    except TransportBroken:
+        return True
+
+
+def _is_json(headers: dict[bytes, bytes]) -> bool:
+    return headers.get(b"content-type", b"").startswith(b"application/json")
 
 
 class Response:
@@ -145,12 +242,10 @@ class Response:
         :raises HttpError: it is larger than ``limit`` bytes, cut short or malformed
         """
         connection = self._connection
-        if connection is None:
-            return b""
-        builder = connection.builder
-        if builder.complete and len(builder.chunks) == 1:
-            body = builder.chunks[0]
-            self._release()
+        if connection is not None and connection.builder.size > limit:
+            self.close()
+            raise HttpError(f"the response is larger than {limit} bytes")
+        if (body := self.whole()) is not None:
             return body
         size = 0
         chunks: list[bytes] = []
@@ -161,6 +256,23 @@ class Response:
                 self.close()
                 raise HttpError(f"the response is larger than {limit} bytes")
         return b"".join(chunks)
+
+    def whole(self) -> bytes | None:
+        """The whole body if it is here; ``None`` if more is to come."""
+        connection = self._connection
+        if connection is None or not connection.builder.complete:
+            return None
+        chunks = connection.builder.chunks
+        self._release()
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    def piece(self) -> bytes:
+        """What has come of the body and was not taken yet; never waits."""
+        connection = self._connection
+        if connection is None:
+            return b""
+        chunks, connection.builder.chunks = connection.builder.chunks, []
+        return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def more(self, wait: Wait) -> bytes:
         """The next piece of the body; ``b""`` at its end."""
@@ -206,17 +318,27 @@ class Response:
 class Pool:
     """Keep-alive connections to the origin of one URL. Owned by whoever made it; `close` closes all of it.
 
-    ``connect_timeout`` is in seconds and covers name look-up, TCP and TLS. There is no bound on connections here: the
+    ``connect_timeout`` is in seconds and covers name look-up, TCP and TLS; ``limit`` bounds the bytes of a response to
+    `begin`. There is no bound on connections here: the
     leases above bound the calls.
     """
 
-    def __init__(self, url: str, poller: Poller, *, connect_timeout: float = 10.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        poller: Poller,
+        *,
+        connect_timeout: float = 10.0,
+        tls: ssl.SSLContext | None = None,
+        limit: int = 64 * 1024 * 1024,
+    ) -> None:
         parts: SplitResult = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"not an http or https URL: {parts.scheme}://{parts.hostname or ''}")
         self.host: str = parts.hostname
         self.port: int = parts.port or (443 if parts.scheme == "https" else 80)
         self.secure = parts.scheme == "https"
+        self.limit = limit
         self._poller = poller
         self._connect_timeout = connect_timeout
         self._tls = tls
@@ -229,66 +351,75 @@ class Pool:
         """Connections that are open, idle ones included."""
         return len(self._open)
 
+    def begin(self, data: bytes, done: Done) -> Abandon | None:
+        """Send a whole request and have ``done`` called with its response, without a task.
+
+        The response is whole, unless it is no JSON: then its body may still be coming. ``done`` must not block or
+        raise. Gives what abandons the request (closing its connection; ``done`` is not called then), or ``None`` if
+        nothing was sent: there is no connection at hand, and `exchange` has to make one.
+        """
+        connection = self._take()
+        if connection is None:
+            return None
+        transport = connection.transport
+        if not isinstance(transport, EdgeTransport):
+            self._keep(connection)
+            return None
+        try:
+            transport.put(data)
+        except TransportBroken:
+            self._close(connection)
+            return None
+        connection.watch(transport, done)
+        return connection.abandon
+
     async def exchange(self, data: bytes, wait: Wait) -> Response:
         """Send a whole request and wait for the head of its response.
 
-        Tries once more on a new connection if a kept one turns out to be closed before a byte was written.
+        Tries once more on a new connection if a kept one turns out to be closed before a byte was sent.
 
         :raises HttpError: not reachable, or no HTTP response; `HttpError.unsent` says whether it may have had effect
         """
-        connection = self._take() or await self._dial(wait)
-        try:
-            await self._send(connection, data, wait)
-        except HttpError:
-            self._close(connection)
-            if not connection.used:
-                raise
-            connection = await self._dial(wait)
+        connection = self._take()
+        if connection is not None:
             try:
-                await self._send(connection, data, wait)
-            except BaseException:
-                self._close(connection)
-                raise
-        except BaseException:
-            self._close(connection)
-            raise
+                return await self._attempt(connection, data, wait)
+            except HttpError as problem:
+                if not problem.unsent:
+                    raise
+        return await self._attempt(await self._dial(wait), data, wait)
+
+    async def _attempt(self, connection: _Connection, data: bytes, wait: Wait) -> Response:
         builder = connection.builder
+        transport = connection.transport
         try:
+            transport.put(data)
+            if transport.stuck:
+                await transport.flushed(wait)
             while not builder.headers_complete:
                 await connection.receive(wait)
         except TransportBroken as problem:
             self._close(connection)
-            raise HttpError(f"the connection broke before the response: {problem}") from None
+            raise HttpError(f"the connection broke: {problem.strerror or problem}", unsent=problem.unsent) from None
         except BaseException:
             self._close(connection)
             raise
         return Response(self, connection)
 
-    async def _send(self, connection: _Connection, data: bytes, wait: Wait) -> None:
-        """Send, mapping a connection that was closed before the first byte to an `HttpError` that says so."""
-        transport = connection.transport
-        try:
-            sent = transport.try_send(data)
-        except TransportBroken as problem:
-            raise HttpError(f"the connection broke: {problem}", unsent=True) from None
-        if sent != len(data):
-            try:
-                await transport.send(data[sent:], wait)
-            except TransportBroken as problem:
-                raise HttpError(f"the connection broke: {problem}") from None
-
     def _take(self) -> _Connection | None:
         while self._idle:
             connection = self._idle.pop()
-            age = trio.current_time() - connection.idle_since
-            if connection.finish() and (age < FRESH or not connection.transport.peer_closed()):
+            transport = connection.transport
+            # Undisturbed since its last response, it has neither been closed by the peer nor sent anything unasked.
+            if connection.finish() and not (transport.disturbed and _touched(transport)):
                 return connection
             self._close(connection)
         return None
 
     def _give_back(self, connection: _Connection) -> None:
-        if connection.builder.keep_alive:
+        if connection.builder.keep_alive and not connection.builder.surplus:
             connection.builder.reset()
+            connection._head = 0
             self._keep(connection)
         else:
             self._close(connection)
@@ -304,9 +435,7 @@ class Pool:
         if self._closed:
             self._close(connection)
             return
-        now = trio.current_time()
-        connection.used = True
-        connection.idle_since = now
+        connection.idle_since = now = self._poller.now
         idle = self._idle
         idle.append(connection)
         # Last used first: the front of the list is what nobody has needed for longest.
@@ -318,7 +447,7 @@ class Pool:
             raise HttpError("the client is closed", unsent=True)
         try:
             with interruptible(wait), trio.fail_after(self._connect_timeout):
-                connection = _Connection(await self._connect())
+                connection = _Connection(await self._connect(), self)
         except trio.TooSlowError:
             raise HttpError(f"no connection within {self._connect_timeout:g} s", unsent=True) from None
         except (OSError, trio.BrokenResourceError) as problem:
@@ -330,9 +459,7 @@ class Pool:
         stream = await trio.open_tcp_stream(self.host, self.port)
         if not self.secure:
             return self._poller.transport(_detach(stream))
-        secured = trio.SSLStream(
-            stream, self._tls or _default_tls(), server_hostname=self.host, https_compatible=True
-        )
+        secured = trio.SSLStream(stream, self._tls or _default_tls(), server_hostname=self.host, https_compatible=True)
         try:
             await secured.do_handshake()
         except BaseException:

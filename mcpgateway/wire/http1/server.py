@@ -20,6 +20,7 @@ import attrs
 import httptools
 import trio
 
+from mcpgateway.wire.readiness import EdgeTransport
 from mcpgateway.wire.transport import Transport, TransportBroken
 from mcpgateway.wire.waiting import Sweeper, Wait
 
@@ -79,7 +80,22 @@ class _Refusal(Exception):
 class _Builder:
     """What httptools calls while it parses: makes requests and puts them in ``ready``."""
 
-    __slots__ = ("_body", "_limits", "_make", "_target", "expect", "in_body", "parser", "partial", "ready", "refusal", "request", "size")
+    __slots__ = (
+        "_body",
+        "_limits",
+        "_make",
+        "_target",
+        "_upgrading",
+        "expect",
+        "in_body",
+        "measure",
+        "parser",
+        "partial",
+        "ready",
+        "refusal",
+        "request",
+        "size",
+    )
 
     def __init__(self, make: Callable[[], HttpRequest], limits: HttpLimits) -> None:
         self._make = make
@@ -87,6 +103,9 @@ class _Builder:
         self.ready: deque[HttpRequest] = deque()
         self.refusal: _Refusal | None = None
         self.parser = httptools.HttpRequestParser(self)
+        self.measure = False
+        """Whether so much was received that a head may be too large."""
+        self._upgrading: HttpRequest | None = None
         self._reset()
 
     def _reset(self) -> None:
@@ -98,9 +117,36 @@ class _Builder:
         self.partial = False
         self.in_body = False
 
-    def restart(self) -> None:
-        """A fresh parser: llhttp stops for good at a message that asked for an upgrade."""
+    def feed(self, data: bytes) -> None:
+        """Parse what was received; a request that is none becomes a `refusal`."""
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as problem:
+            self.refuse(400, f"not a valid HTTP/1.1 request: {problem}")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """Go on behind a request that asked for another protocol.
+
+        We do not switch, which RFC 9110 (7.8) allows, and answer the request as it is; Java's client asks for HTTP/2
+        like this with every POST. llhttp stops at such a head for good and leaves out the body: a fresh parser reads
+        it behind a head that says no more than how long it is.
+        """
         self.parser = httptools.HttpRequestParser(self)
+        framing = b""
+        if self.ready:
+            headers = self.ready[-1].headers
+            framing = b"".join(
+                b"%b: %b\r\n" % (name, headers[name])
+                for name in (b"content-length", b"transfer-encoding")
+                if name in headers
+            )
+        if framing:
+            self._upgrading = self.ready.pop()
+            rest = b"POST / HTTP/1.1\r\nHost: -\r\n" + framing + b"\r\n" + rest
+        if rest:
+            self.feed(rest)
 
     def on_message_begin(self) -> None:
         self.partial = True
@@ -109,6 +155,8 @@ class _Builder:
         self._target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_body:
+            return  # a trailer: allowed, and nothing that a request of ours could mean by one
         request = self.request
         name = name.lower()
         if name in request.headers:
@@ -128,6 +176,10 @@ class _Builder:
         request.path, _, request.query = target.partition(b"?")
         headers = request.headers
         self.in_body = True
+        if self.measure:
+            size = len(target) + sum(len(name) + len(value) + 4 for name, value in headers.items())
+            if size > self._limits.header_bytes:
+                self.refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
         if len(headers) > MAX_HEADERS or len(request.duplicates) > MAX_HEADERS:
             self.refuse(431, "too many header fields")
         if b"host" not in headers and request.version == "1.1":
@@ -140,7 +192,7 @@ class _Builder:
         if b"expect" in headers:
             if headers[b"expect"].lower() != b"100-continue":
                 self.refuse(417, "only 'Expect: 100-continue' is understood")
-            self.expect = True
+            self.expect = request.version == "1.1"
 
     def on_body(self, body: bytes) -> None:
         self.size += len(body)
@@ -151,8 +203,10 @@ class _Builder:
 
     def on_message_complete(self) -> None:
         body = self._body
-        self.request.body = body[0] if len(body) == 1 else b"".join(body)
-        self.ready.append(self.request)
+        if self.refusal is None:
+            request, self._upgrading = self._upgrading or self.request, None
+            request.body = body[0] if len(body) == 1 else b"".join(body)
+            self.ready.append(request)
         self._reset()
 
     def refuse(self, status: int, reason: str) -> None:
@@ -182,22 +236,54 @@ class Exchange:
         self._head = b""
         self._chunked = True
 
-    async def respond(self, status: int, body: bytes = b"", headers: bytes = b"Content-Type: application/json\r\n") -> None:
+    async def respond(
+        self, status: int, body: bytes = b"", headers: bytes = b"Content-Type: application/json\r\n"
+    ) -> None:
         """Send a whole response; ``headers`` are ready lines, each with its CRLF."""
+        await self._connection.send(self._whole(status, body, headers))
+
+    def respond_now(self, status: int, body: bytes, headers: bytes) -> None:
+        """`respond` without a task, for a request that ``begin`` took. Never raises: who is gone is gone."""
+        connection = self._connection
+        try:
+            connection.transport.put(self._whole(status, body, headers))
+        except TransportBroken:
+            connection.aborted(self)
+        else:
+            connection.completed(self)
+
+    def stream_now(self, headers: bytes, data: bytes) -> None:
+        """A whole streamed response (200) without a task, as `respond_now`."""
+        self.stream(200, headers)
+        head, self._head = self._head, b""
+        self.finished = True
+        framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if self._chunked else data
+        connection = self._connection
+        try:
+            connection.transport.put(head + framed)
+        except TransportBroken:
+            connection.aborted(self)
+        else:
+            connection.completed(self)
+
+    def continue_with(self, continuation: Callable[[], Awaitable[None]]) -> None:
+        """Let the connection's task answer after all, with this function: for a request that ``begin`` took."""
+        self._connection.continued(self, continuation)
+
+    def abort(self) -> None:
+        """Close the connection without an answer: for a request that ``begin`` took."""
+        self._connection.aborted(self)
+
+    def _whole(self, status: int, body: bytes, headers: bytes) -> bytes:
         self.started = self.finished = True
         request = self.request
+        tail = self._connection.tail(request)
         if status == 204 or status == 304:
-            length = b""
-        else:
-            length = b"Content-Length: %d\r\n" % len(body)
-        connection = self._connection
+            return b"".join((_status_line(status), _date(), headers, tail))
+        length = b"Content-Length: %d\r\n" % len(body)
         if request.method == b"HEAD":
             body = b""
-        await connection.send(
-            b"".join(
-                (_status_line(status), _date(), headers, length, connection.tail(request), body)
-            )
-        )
+        return b"".join((_status_line(status), _date(), headers, length, tail, body))
 
     def stream(self, status: int, headers: bytes) -> None:
         """Begin a response whose end is not known; its head goes out with the first `write`."""
@@ -254,12 +340,22 @@ def _date() -> bytes:
 Handler = Callable[[HttpRequest, Exchange], Awaitable[None]]
 """Answers one request. What it raises is logged and answered with 500."""
 
+Begin = Callable[[HttpRequest, Exchange], bool]
+"""Takes a request without a task, if it can: true says that it will be answered with `Exchange.respond_now`, handed
+on with `Exchange.continue_with` or given up with `Exchange.abort`, now or later; false that nothing has happened. Must
+not block or raise."""
+
 Refuse = Callable[[int, str], bytes]
 """Makes the JSON body of a response that the wire itself has to send: (status, reason) to bytes."""
 
 
 class Connection:
-    """One accepted connection: reads requests, runs the handler, one at a time."""
+    """One accepted connection: reads requests, has them answered, one at a time, in their order.
+
+    Its task owns it, and does all that may wait. On a socket that can be watched, the task sleeps between such things:
+    requests are read where their bytes arrive, and offered to ``begin`` first, which may take one and answer it later
+    from wherever the answer arrives. What ``begin`` does not take wakes the task for ``handler``.
+    """
 
     def __init__(self, transport: Transport, peer: str, secure: bool, server: HttpServer) -> None:
         self.transport = transport
@@ -267,8 +363,22 @@ class Connection:
         self._limits = server.limits
         self.wait = Wait(trio.current_time() + server.limits.idle_timeout, _IdleTooLong)
         self._builder = _Builder(lambda: HttpRequest(peer, secure), server.limits)
-        self.busy = False
+        self._exchange: Exchange | None = None
+        """What is being answered without the task."""
+        self._continuation: Callable[[], Awaitable[None]] | None = None
+        self._handling = False
+        self._attention = False
+        self._ended = False
+        self._gone = False
+        self._head = 0
         self.closing = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._handling or self._exchange is not None
+
+    # ---- the task ----------------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until either side closes. Owns the transport. Raises nothing but cancellation."""
@@ -280,87 +390,180 @@ class Connection:
         except (TransportBroken, _IdleTooLong, _Draining, _WriteStalled):
             pass
         finally:
+            self._gone = True
             self._server.sweeper.discard(self.wait)
             self.transport.close()
 
     async def _serve(self) -> None:
         builder = self._builder
-        handler = self._server.handler
+        transport = self.transport
+        watched = transport if isinstance(transport, EdgeTransport) else None
         streak = 0
         while True:
-            while builder.ready:
-                request = builder.ready.popleft()
-                self.busy = True
-                exchange = Exchange(self, request)
-                try:
-                    await handler(request, exchange)
-                except (TransportBroken, _WriteStalled):
-                    raise
-                except Exception:
-                    log.exception("the handler of %s failed", request.path[:200])
-                    if exchange.started:
-                        return
-                    raise _Refusal(500, "internal error; the gateway's log has the details") from None
-                self.busy = False
-                if not exchange.finished or not request.keep_alive or self.closing:
+            while self._continuation is not None or (builder.ready and self._exchange is None):
+                if not await self._answer():
                     return
                 # Pipelined requests and bytes that are always there keep this task from parking.
                 streak += 1
                 if streak > 16 or builder.ready:
                     streak = 0
                     await trio.lowlevel.checkpoint()
-            if builder.refusal is not None:
-                raise builder.refusal
-            if not await self._receive():
-                return
+            if transport.stuck:
+                await self._flush()
+            if self._exchange is None:
+                if builder.refusal is not None:
+                    raise builder.refusal
+                if self._ended or self.closing:
+                    return
+            if watched is not None and (self._exchange is not None or not builder.partial):
+                await self._watch(watched)
+            else:
+                await self._receive()
 
-    async def _receive(self) -> bool:
-        """Read until at least one request is whole; false at the client's orderly end."""
-        builder = self._builder
-        self._set_deadline(self._limits.idle_timeout, _IdleTooLong)
-        head = 0
-        while not builder.ready and builder.refusal is None:
-            data = await self.transport.receive(self.wait)
-            if not data:
-                if builder.partial:
-                    raise _Refusal(400, "the connection ended within a request")
-                return False
-            was_partial, was_in_body = builder.partial, builder.in_body
-            self._feed(data)
-            if builder.ready or builder.refusal is not None:
-                break
-            if not builder.in_body:
-                head += len(data)
-                if head > self._limits.header_bytes:
-                    raise _Refusal(431, f"the request head is larger than {self._limits.header_bytes} bytes")
-                if not was_partial:
-                    self._set_deadline(self._limits.header_timeout, _HeadTooSlow)
-            elif not was_in_body:
-                self._set_deadline(self._limits.body_timeout, _BodyTooSlow)
-                if builder.expect:
-                    await self.send(_CONTINUE)
-        if len(builder.ready) and len(data) + head > self._limits.header_bytes:
-            self._check_head(builder.ready[0])
+    async def _answer(self) -> bool:
+        """Answer one request, or go on with one that was begun; false if the connection is to be closed."""
+        continuation, self._continuation = self._continuation, None
+        self._handling = True
         self.wait.deadline = math.inf
-        return True
-
-    def _feed(self, data: bytes) -> None:
-        builder = self._builder
+        if continuation is None:
+            request = self._builder.ready.popleft()
+            exchange = Exchange(self, request)
+        else:
+            assert self._exchange is not None
+            exchange, self._exchange = self._exchange, None
+            request = exchange.request
         try:
-            builder.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            # We do not switch protocols here, which RFC 9110 (7.8) allows: the request is answered as it is.
-            builder.restart()
-            rest = data[upgrade.args[0] :]
-            if rest:
-                self._feed(rest)
-        except httptools.HttpParserError as problem:
-            builder.refuse(400, f"not a valid HTTP/1.1 request: {problem}")
+            await (self._server.handler(request, exchange) if continuation is None else continuation())
+        except (TransportBroken, _WriteStalled):
+            raise
+        except Exception:
+            log.exception("the handler of %s failed", request.path[:200])
+            if exchange.started:
+                return False
+            raise _Refusal(500, "internal error; the gateway's log has the details") from None
+        self._handling = False
+        return exchange.finished and request.keep_alive and not self.closing
 
-    def _check_head(self, request: HttpRequest) -> None:
-        size = len(request.path) + len(request.query) + sum(len(n) + len(v) + 4 for n, v in request.headers.items())
-        if size > self._limits.header_bytes:
-            raise _Refusal(431, f"the request head is larger than {self._limits.header_bytes} bytes")
+    async def _watch(self, transport: EdgeTransport) -> None:
+        """Sleep until there is something that only this task can do."""
+        self._attention = False
+        if self._exchange is None:
+            self._idle()
+        transport.watcher = self._readable
+        transport.when_stuck = self._attend
+        try:
+            if transport.disturbed:
+                self._readable()
+            if not self._attention:
+                await self.wait.park()
+        finally:
+            transport.watcher = transport.when_stuck = None
+
+    async def _receive(self) -> None:
+        """Read until at least one request is whole, or none will be."""
+        builder = self._builder
+        phase = ""
+        while not builder.ready and builder.refusal is None and not self._ended:
+            if phase != (phase := "body" if builder.in_body else "head" if builder.partial else "idle"):
+                await self._begin_phase(phase)
+            self._take_in(await self.transport.receive(self.wait))
+        self.wait.deadline = math.inf
+
+    async def _begin_phase(self, phase: str) -> None:
+        if phase == "idle":
+            self._idle()
+        elif phase == "head":
+            self._set_deadline(self._limits.header_timeout, _HeadTooSlow)
+        else:
+            self._set_deadline(self._limits.body_timeout, _BodyTooSlow)
+            if self._builder.expect:
+                await self.send(_CONTINUE)
+
+    # ---- without the task --------------------------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        """Bytes have come. While a request is being answered, they wait."""
+        if self._exchange is not None:
+            return
+        try:
+            data = self.transport.try_receive()
+        except TransportBroken:
+            self._ended = True
+            self._attend()
+            return
+        if data is not None:
+            self._take_in(data)
+            self._advance()
+
+    def _advance(self) -> None:
+        """Offer the next request to ``begin``; whatever else there is to do wakes the task."""
+        builder = self._builder
+        begin = self._server.begin
+        if builder.ready and begin is not None:
+            request = builder.ready[0]
+            self._exchange = exchange = Exchange(self, request)
+            if begin(request, exchange):
+                builder.ready.popleft()
+                self.wait.deadline = math.inf
+                return
+            self._exchange = None
+        self._attend()
+
+    def _attend(self) -> None:
+        self._attention = True
+        self.wait.resume()
+
+    def completed(self, exchange: Exchange) -> None:
+        """A request that ``begin`` took has been answered."""
+        if exchange is not self._exchange or self._gone:
+            return
+        self._exchange = None
+        if not exchange.request.keep_alive or self.closing:
+            self._ended = True
+            self._attend()
+        elif self._builder.ready:
+            self._advance()
+        else:
+            self._idle()
+            if self.transport.disturbed:
+                self._readable()
+
+    def continued(self, exchange: Exchange, continuation: Callable[[], Awaitable[None]]) -> None:
+        """A request that ``begin`` took needs the task after all."""
+        if self._gone:
+            self._server.adopt(continuation)
+        elif exchange is self._exchange:
+            self._continuation = continuation
+            self._attend()
+
+    def aborted(self, exchange: Exchange) -> None:
+        """A request that ``begin`` took cannot be answered: there is nobody left, or nothing to say."""
+        if exchange is self._exchange and not self._gone:
+            self._exchange = None
+            self._ended = True
+            self._attend()
+
+    # ---- both --------------------------------------------------------------------------------------------------------
+
+    def _take_in(self, data: bytes) -> None:
+        """Parse what was received; ``b""`` is the client's end."""
+        builder = self._builder
+        if not data:
+            self._ended = True
+            if builder.partial:
+                builder.refuse(400, "the connection ended within a request")
+            return
+        if not builder.in_body:
+            self._head += len(data)
+        builder.measure = self._head > self._limits.header_bytes
+        builder.feed(data)
+        if builder.ready:
+            self._head = 0
+        elif builder.measure and not builder.in_body:
+            builder.refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
+
+    def _idle(self) -> None:
+        self._set_deadline(self._limits.idle_timeout, _IdleTooLong)
 
     def _set_deadline(self, seconds: float, problem: Callable[[], Exception]) -> None:
         self.wait.deadline = trio.current_time() + seconds
@@ -368,11 +571,14 @@ class Connection:
 
     async def send(self, data: bytes) -> None:
         """Send everything, or give the connection up when the client stops reading for ``write_timeout``."""
-        sent = self.transport.try_send(data)
-        if sent != len(data):
-            self._set_deadline(self._limits.write_timeout, _WriteStalled)
-            await self.transport.send(data[sent:], self.wait)
-            self.wait.deadline = math.inf
+        self.transport.put(data)
+        if self.transport.stuck:
+            await self._flush()
+
+    async def _flush(self) -> None:
+        self._set_deadline(self._limits.write_timeout, _WriteStalled)
+        await self.transport.flushed(self.wait)
+        self.wait.deadline = math.inf
 
     def tail(self, request: HttpRequest) -> bytes:
         """The last lines of a response's head."""
@@ -395,6 +601,10 @@ class Connection:
                     break
         except (TransportBroken, _IdleTooLong, _Draining, _WriteStalled):
             pass
+
+    def refuse_service(self) -> None:
+        """Answer whatever comes with 503, and close."""
+        self._builder.refuse(503, f"the gateway has {self._limits.connections} connections, all of them busy")
 
     def drain(self) -> None:
         """Close as soon as the request in flight, if any, has been answered."""
@@ -428,19 +638,31 @@ class _BodyTooSlow(_Refusal):
 class HttpServer:
     """What the connections of one listener share, and all of them in one place for draining."""
 
-    def __init__(self, handler: Handler, refuse: Refuse, sweeper: Sweeper, limits: HttpLimits | None = None) -> None:
+    def __init__(
+        self,
+        handler: Handler,
+        refuse: Refuse,
+        sweeper: Sweeper,
+        limits: HttpLimits | None = None,
+        *,
+        begin: Begin | None = None,
+    ) -> None:
         self.handler = handler
+        self.begin = begin
         self.refuse = refuse
         self.sweeper = sweeper
         self.limits = limits or HttpLimits()
         self.connections: dict[Connection, None] = {}
         """In the order in which they were accepted."""
+        self.nursery: trio.Nursery | None = None
+        """Where calls are finished whose connection has gone; whoever runs the server's connections sets it."""
         self._emptied = trio.Event()
 
     async def serve(self, transport: Transport, peer: str = "", *, secure: bool = False) -> None:
         """Serve one connection, and close it; run it in a nursery."""
         connection = Connection(transport, peer, secure, self)
-        self._make_room()
+        if not self._make_room():
+            connection.refuse_service()
         self.connections[connection] = None
         try:
             await connection.run()
@@ -449,19 +671,25 @@ class HttpServer:
             if not self.connections:
                 self._emptied.set()
 
-    def _make_room(self) -> None:
-        """At the bound, the longest-connected idle client makes room; new ones are otherwise the ones to wait."""
-        if len(self.connections) >= self.limits.connections:
-            for connection in self.connections:
-                if not connection.busy and not connection.closing:
-                    connection.drain()
-                    return
+    def adopt(self, continuation: Callable[[], Awaitable[None]]) -> None:
+        """Finish what was begun for a connection that has gone: there is somebody else who counts on its end."""
+        if self.nursery is not None and not self.nursery.cancel_scope.cancel_called:
+            self.nursery.start_soon(_finish, continuation)
+
+    def _make_room(self) -> bool:
+        """At the bound, the longest-connected idle client makes room; false if all of them are busy."""
+        if len(self.connections) < self.limits.connections:
+            return True
+        for connection in self.connections:
+            if not connection.busy and not connection.closing:
+                connection.drain()
+                return True
+        return False
 
     def drain(self) -> None:
         """Close idle connections now, and the others after their reply."""
         for connection in list(self.connections):
             connection.drain()
-
 
     async def emptied(self) -> None:
         """Wait until there is no connection."""
@@ -470,7 +698,18 @@ class HttpServer:
             await self._emptied.wait()
 
 
-async def accept(listener: socket.socket, nursery: trio.Nursery, serve: Callable[[socket.socket], Awaitable[None]]) -> None:
+async def _finish(continuation: Callable[[], Awaitable[None]]) -> None:
+    try:
+        await continuation()
+    except (TransportBroken, _WriteStalled):
+        pass
+    except Exception:
+        log.exception("a call could not be finished after its connection had gone")
+
+
+async def accept(
+    listener: socket.socket, nursery: trio.Nursery, serve: Callable[[socket.socket], Awaitable[None]]
+) -> None:
     """Accept for ever, each connection in its own task of ``nursery``. The listener is the caller's to close.
 
     Out of descriptors, the listener pauses for a tenth of a second and goes on (accept(2), EMFILE).

@@ -1,0 +1,51 @@
+"""When a server that failed may be tried again: the failures in a row and the pause that they make. Pure."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import attrs
+
+from mcpgateway.backoff import Backoff
+
+BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
+
+UP: Final = 0.5
+"""Seconds that a link must last for its loss to be no failure. A server that is killed now and then is started again
+at once; one that accepts and then closes, or starts and then exits, must not make a busy loop."""
+
+
+@attrs.define
+class Attempts:
+    """The attempts to reach one server. Times are absolute seconds of one clock."""
+
+    failures: int = 0
+    """Failures in a row."""
+    reason: str = ""
+    """Why the last one failed; empty once a link was made again."""
+    _retry_at: float = -math.inf
+
+    def failed(self, reason: str, now: float, unit: float) -> None:
+        """Note a failure; ``unit`` is a random number in [0, 1)."""
+        self.reason = reason
+        self._retry_at = now + BACKOFF.delay(self.failures, unit)
+        self.failures += 1
+
+    def made(self) -> None:
+        """Note that a link was made. Whether that ends the row is known when the link is lost."""
+        self.reason = ""
+        self._retry_at = -math.inf
+
+    def lost(self, reason: str, since: float, now: float, unit: float) -> None:
+        """Note that a link which was made at ``since`` ended by itself. The first that did not last is forgiven."""
+        if now - since >= UP:
+            self.failures = 0
+        elif self.failures:
+            self.failed(reason, now, unit)
+        else:
+            self.failures = 1
+
+    def pause(self, now: float) -> float:
+        """Seconds until the next attempt may be made."""
+        return max(0.0, self._retry_at - now)

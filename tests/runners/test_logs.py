@@ -1,0 +1,66 @@
+"""The log of a runner: on standard error, one line for each entry, whatever others put in."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from runners import logs
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Put pytest's own handlers back."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+log = logging.getLogger("mcpgateway.server.evil")
+
+
+def test_text_keeps_an_entry_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "text")
+
+    log.info("%s", "boom\n2026-01-01 00:00:00,000 ERROR mcpgateway: all is lost\r")
+
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.count("\n") == 1
+    assert "\r" not in printed.err
+    assert "boom\\n2026-01-01" in printed.err
+
+
+def test_json_is_an_object_on_each_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+
+    log.warning("lost %s", "ünïcode\nlines")
+    try:
+        raise ValueError("bad")
+    except ValueError:
+        log.exception("crashed")
+
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert first["time"].endswith("+00:00")
+    assert {key: first[key] for key in ("level", "logger", "message")} == {
+        "level": "warning",
+        "logger": "mcpgateway.server.evil",
+        "message": "lost ünïcode\nlines",
+    }
+    assert second["exception"].endswith("ValueError: bad")
+
+
+@pytest.mark.requirement("feature.105")
+@pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
+def test_the_level_decides_what_is_shown(level: str, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level, "text")
+
+    for each in logs.LEVELS:
+        log.log(logging.getLevelNamesMapping()[each.upper()], "entry")
+
+    assert capsys.readouterr().err.count("entry") == shown

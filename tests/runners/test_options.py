@@ -1,0 +1,122 @@
+"""The options that every runner takes: spellings, versions, and how a configuration is found and complained about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+import mcpgateway
+from runners import check, gateway, options
+from runners.__main__ import main
+
+
+@pytest.fixture(autouse=True)
+def empty_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Nobody's configuration is in the way."""
+    for variable in ("MCP_GATEWAY_CONFIG", "MCP_CONFIG"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (["-config", "a.yaml", "-port=1"], ["--config", "a.yaml", "--port=1"]),
+        (["--config", "a.yaml"], ["--config", "a.yaml"]),
+        (["-h"], ["-h"]),
+        (["--port", "-1"], ["--port", "-1"]),
+        (["-", "--"], ["-", "--"]),
+    ],
+)
+def test_long_flags_may_have_one_dash(given: list[str], meant: list[str]) -> None:
+    assert options.two_dashes(given) == meant
+
+
+@pytest.mark.requirement("feature.142")
+@pytest.mark.parametrize("arguments", [["-version"], ["--version"], ["check", "--version"], ["gateway", "-version"]])
+def test_version_is_told(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"mcpgateway {mcpgateway.__version__}\n"
+
+
+def test_help_tells_where_a_configuration_is_looked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "MCP_GATEWAY_CONFIG" in printed
+    assert "~/.config/mcp-gateway/config.yaml" in printed
+
+
+@pytest.mark.parametrize("runner", [gateway.main, check.main], ids=["gateway", "check"])
+def test_without_a_configuration_a_runner_says_what_to_do(
+    runner: object, empty_home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        runner([])  # type: ignore[operator]  # both are main functions
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("no configuration file: give --config, set ")
+
+
+def test_a_file_that_is_named_has_to_be_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        gateway.main(["--config", "gone.yaml"])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "gone.yaml: no such file (named by --config)\n"
+
+
+def test_the_file_in_the_working_directory_is_found(empty_home: Path) -> None:
+    (empty_home / "mcp-gateway.json").write_text(json.dumps({"servers": {"a": {"command": "x"}}}))
+
+    assert list(options.configuration(None).config.servers) == ["a"]
+
+
+def test_demo_needs_no_configuration_and_adds_to_one_that_is_named(empty_home: Path) -> None:
+    file = empty_home / "mcp-gateway.json"
+    file.write_text(json.dumps({"servers": {"mine": {"command": "x"}, "clock": {"command": "own"}}}))
+
+    alone = options.configuration(None, demo=True).config
+    beside = options.configuration(file, demo=True).config
+
+    assert list(alone.servers) == ["clock", "notes"]
+    assert set(beside.servers) == {"clock", "notes", "mine"}
+    assert beside.servers["clock"] != alone.servers["clock"]
+
+
+def test_the_console_script_names_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bridg"]) == 2
+    assert capsys.readouterr().err == "mcp-gateway: unknown command 'bridg'; there are: gateway, check\n"
+
+
+@pytest.mark.requirement("feature.151")
+@pytest.mark.parametrize("arguments", [["gateway", "--port", "0"], ["check"]], ids=["gateway", "check"])
+def test_where_children_cannot_be_had_it_says_so(
+    arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A stdio server on Windows."""
+    monkeypatch.setattr("mcpgateway.adapters.stdio.sys", SimpleNamespace(platform="win32"))
+
+    with pytest.raises(SystemExit) as ended:
+        main([*arguments, "--demo"])
+
+    assert ended.value.code == 2
+    assert "run the gateway in WSL" in capsys.readouterr().err
+
+
+@pytest.mark.requirement("2.runner.check")
+def test_the_gateway_hands_a_check_over_with_its_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    status = main(["-demo", "-check", "-output=json", "-explain"])
+
+    assert status == 0
+    assert list(json.loads(capsys.readouterr().out)["servers"]) == ["clock", "notes"]

@@ -1,0 +1,162 @@
+"""The gateway as a process: what it prints, what signals do, and that nothing outlives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real.gateways import BareClient, configured, environment, gateway
+
+pytestmark = pytest.mark.real
+
+SERVER = """
+import os, runpy, signal, subprocess
+
+hold = os.open(os.environ["HOLD"], os.O_WRONLY)
+os.set_inheritable(hold, True)
+subprocess.Popen(["sleep", "600"], pass_fds=[hold])
+os.write(hold, b"up")
+try:
+    runpy.run_module("mcpgateway.testing.fixture_server", run_name="__main__")
+finally:
+    if os.environ["STUBBORN"]:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.pause()
+"""
+"""The fixture server, and a grandchild; both hold a pipe open for as long as they live."""
+
+
+class Held:
+    """A pipe that all servers of a test hold open: its end says that all are gone."""
+
+    def __init__(self, path: Path) -> None:
+        os.mkfifo(path)
+        self.path = path
+        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def server(self, *arguments: str, stubborn: bool = False) -> dict[str, object]:
+        env = {"HOLD": str(self.path), "STUBBORN": "yes" if stubborn else ""}
+        return {"command": sys.executable, "args": ["-c", SERVER, *arguments], "env": env}
+
+    def wait_until_up(self) -> None:
+        assert select.select([self._fd], [], [], 20)[0], "no server has started"
+        assert os.read(self._fd, 100).startswith(b"up")
+
+    def gone_after(self, seconds: float) -> bool:
+        """Whether nobody holds the pipe any more, after so many seconds at the latest."""
+        deadline = time.monotonic() + seconds
+        while select.select([self._fd], [], [], max(deadline - time.monotonic(), 0))[0]:
+            if not os.read(self._fd, 100):
+                return True
+        return False
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Iterator[Held]:
+    held = Held(tmp_path / "held")
+    yield held
+    held.close()
+
+
+@pytest.mark.requirement("2.runner.demo", "2.runner.gateway", "feature.145")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_demo_listens_where_it_says_answers_and_ends_with_0(number: signal.Signals) -> None:
+    with gateway("-demo") as running:
+        with BareClient(running.url, "/mcp") as client:
+            tools = client.request("tools/list")["result"]["tools"]
+            now = client.call("clock_now", {"timezone": "UTC"})
+        running.process.send_signal(number)
+        status = running.ended()
+
+    assert status == 0
+    assert [tool["name"] for tool in tools] == ["clock_now", "clock_convert", "notes_add", "notes_list", "notes_search"]
+    assert now["structuredContent"]["timezone"] == "UTC"
+    assert running.log.lines[0] == f"listening on {running.url}"
+
+
+@pytest.mark.requirement("2.runner.gateway", "feature.145")
+def test_a_call_in_flight_is_given_its_time_and_then_an_answer(tmp_path: Path, held: Held) -> None:
+    """SIGTERM with a slow call: the server is gone, the client has an error, the status is 0, all in time."""
+    config = {"servers": {"slow": held.server()}, "shutdown_timeout": "500ms"}
+    with configured(tmp_path, config) as running:
+        with BareClient(running.url, "/mcp/slow") as client, BareClient(running.url, "/mcp/slow") as watcher:
+            held.wait_until_up()
+            client.send("tools/call", {"name": "slow", "arguments": {"name": "a"}})
+            assert watcher.call("waiting", {"count": 1})["structuredContent"] == {"values": ["a"]}
+
+            began = time.monotonic()
+            running.process.send_signal(signal.SIGTERM)
+            answer = client.receive()
+            status = running.ended()
+
+    assert answer["error"]["code"] == -32603
+    assert "shutting down" in answer["error"]["message"]
+    assert status == 0
+    assert 0.5 <= time.monotonic() - began < 5
+    assert held.gone_after(1)
+
+
+@pytest.mark.requirement("2.runner.gateway")
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, held: Held) -> None:
+    config = {"servers": {"slow": held.server(stubborn=True)}, "shutdown_timeout": "60s"}
+    with configured(tmp_path, config) as running:
+        with BareClient(running.url, "/mcp/slow") as client, BareClient(running.url, "/mcp/slow") as watcher:
+            held.wait_until_up()
+            client.send("tools/call", {"name": "slow", "arguments": {"name": "a"}})
+            watcher.call("waiting", {"count": 1})
+            running.process.send_signal(signal.SIGTERM)
+            running.log.wait_for("finishing calls in flight", 5)
+
+            running.process.send_signal(signal.SIGTERM)
+            status = running.process.wait(2)
+
+    assert status == -signal.SIGTERM
+    assert held.gone_after(2)
+
+
+def test_check_can_be_interrupted(tmp_path: Path, held: Held) -> None:
+    """Ctrl-C while a server does not answer: no traceback, and the server is gone."""
+    file = tmp_path / "mcp-gateway.json"
+    file.write_text(json.dumps({"servers": {"silent": held.server("--silent", stubborn=True)}}))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runners.check", "--config", str(file)],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        start_new_session=True,
+    )
+    try:
+        held.wait_until_up()
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=10)
+    finally:
+        process.kill()
+
+    assert process.returncode == 130
+    assert said == ""
+    assert held.gone_after(2)
+
+
+@pytest.mark.requirement("2.servers.guard")
+def test_no_child_survives_a_gateway_that_is_killed(tmp_path: Path, held: Held) -> None:
+    with configured(tmp_path, {"servers": {name: held.server(stubborn=True) for name in "abc"}}) as running:
+        for name in "abc":
+            with BareClient(running.url, f"/mcp/{name}") as client:
+                assert client.server_info["name"] == "fixture"
+        held.wait_until_up()
+
+        running.process.kill()
+
+        assert held.gone_after(2)

@@ -1,0 +1,527 @@
+"""The life of a server and the leases on its links, in virtual time; the server is an object in this process."""
+
+from __future__ import annotations
+
+import logging
+from functools import partial
+
+import pytest
+import trio
+from msgspec import Raw
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import NoBack, Request
+from mcpgateway.config.model import Isolation
+from mcpgateway.errors import EraMismatch, ServerError, ServerUnavailable, TooBusy
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.ledger import LinkKey, Slot
+from mcpgateway.servers.server import Server
+from mcpgateway.testing.fixture_server import FixtureServer
+from mcpgateway.wire.waiting import Wait
+from tests.servers.doubles import (
+    LEGACY,
+    MODERN,
+    AcceptsThenCloses,
+    Counting,
+    FailsAtFirst,
+    HasABug,
+    SlowToClose,
+    TakesItsTime,
+    call,
+    handshake,
+    http_config,
+    pipe_config,
+    running,
+)
+
+OTHER = LinkKey(Era.LEGACY, b'{"roots":{}}')
+
+
+def owner(name: str) -> LinkKey:
+    return LinkKey(Era.LEGACY, b"{}", name)
+
+
+async def hold(server: Server, key: LinkKey, seconds: float, log: list[object], *, alone: bool = False) -> None:
+    """Lease a link for a while; what came of it goes to the log: the time, or the error."""
+    try:
+        slot = await server.acquire(key, alone=alone)
+    except (TooBusy, ServerError) as problem:
+        log.append(problem)
+        return
+    log.append(trio.current_time())
+    await trio.sleep(seconds)
+    server.release(slot)
+
+
+# ---- starting, and starting again ------------------------------------------------------------------------------------
+
+
+async def test_a_server_is_up_at_the_start_and_says_what_it_is(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Counting()) as server:
+        assert (server.state, repr(server)) == ("ready", "<Server s ready, 1 links>")
+        slot = await server.acquire(MODERN)
+        statistics = server.statistics()
+        server.release(slot)
+
+    assert (statistics.name, statistics.eras, statistics.reason) == ("s", ("modern",), "")
+    assert (len(statistics.links), statistics.waiting, statistics.failures) == (1, 0, 0)
+    assert server.state == "stopped"
+
+
+async def test_a_server_that_is_down_at_the_start_comes_up_later(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    adapter = FailsAtFirst(3)
+    began = trio.current_time()
+    with caplog.at_level(logging.INFO, "mcpgateway.server"):
+        async with running(adapter) as server:
+            assert server.state == "failed"
+            with pytest.raises(ServerUnavailable, match=r"is dead \(next attempt in 1 s\)"):
+                await server.acquire(MODERN)
+            assert server.statistics().failures == 1
+            await trio.sleep(8)
+            assert server.state == "ready"
+            assert server.statistics().failures == 0
+
+    assert [at - began for at in adapter.times] == [0, 1, 3, 7]
+    assert [record.message for record in caplog.records] == ["server 's': is dead"] * 3 + ["server 's' is back"]
+
+
+async def test_calls_before_the_first_attempt_has_ended_are_told_to_come_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    server = Server(pipe_config(), TakesItsTime(), client_info=Raw(b"{}"), random=lambda: 0.0)
+    with pytest.raises(ServerUnavailable, match="is not running"):
+        await server.acquire(MODERN)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await trio.sleep(1)
+        assert server.state == "starting"
+        assert not await server.known(1)
+        with pytest.raises(ServerUnavailable, match="is still starting"):
+            await server.acquire(MODERN)
+        assert await server.known(5)
+        assert trio.current_time() == pytest.approx(autojump_clock.current_time())
+        server.release(await server.acquire(MODERN))
+        await server.stop()
+
+
+async def test_a_server_that_hangs_while_connecting_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting()
+    adapter.silent = True
+    began = trio.current_time()
+    async with running(adapter) as server:
+        assert trio.current_time() - began == 61
+        assert server.statistics().reason == "did not connect in time"
+        adapter.silent = False
+        await trio.sleep(2)
+        assert server.state == "ready"
+
+
+async def test_a_lazy_server_starts_with_its_first_call(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting()
+    async with running(adapter, lazy=True) as server:
+        await trio.sleep(100)
+        assert (server.state, adapter.times) == ("idle", [])
+        server.release(await server.acquire(LEGACY))
+        assert (server.state, len(adapter.times)) == ("ready", 1)
+
+
+async def test_the_era_of_a_lazy_server_can_be_found_out(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter, lazy=True) as server, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(server.find_era)
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert not server.may_speak(Era.MODERN)
+        assert server.may_speak(Era.LEGACY)
+        assert len(adapter.times) == 1
+
+
+async def test_a_crash_fails_only_calls_in_flight_and_the_server_is_back_at_once(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter) as server:
+        await trio.sleep(10)
+        slot = await server.acquire(LEGACY)
+        with pytest.raises(ServerUnavailable, match="boom"):
+            await call(slot, "crash")
+        server.release(slot, close=True)
+
+        again = await server.acquire(LEGACY)
+        await call(again, "echo")
+        server.release(again)
+        assert trio.current_time() == adapter.times[1]
+        assert adapter.most == 1
+
+
+@pytest.mark.parametrize(("life", "attempts"), [(0.1, 6), (0.9, 41)])
+async def test_a_server_that_accepts_and_closes_makes_no_busy_loop(
+    life: float, attempts: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = AcceptsThenCloses(life)
+    async with running(adapter):
+        await trio.sleep(36.5)
+
+        assert len(adapter.times) == attempts
+
+
+async def test_an_adapter_with_a_bug_harms_nobody(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(HasABug()) as server:
+        with pytest.raises(ServerUnavailable, match="cannot be reached: KeyError"):
+            await server.acquire(MODERN)
+    assert "its adapter failed" in caplog.text
+
+
+async def test_it_may_come_back_as_another_version_of_itself(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.MODERN})
+    async with running(adapter) as server:
+        await trio.sleep(1)
+        with pytest.raises(EraMismatch, match="speaks only the modern era of MCP, the client the legacy era"):
+            await server.acquire(LEGACY)
+        adapter._eras = {Era.LEGACY}
+        adapter.links[0].crash("upgraded")
+        await trio.testing.wait_all_tasks_blocked()
+
+        server.release(await server.acquire(LEGACY))
+        with pytest.raises(EraMismatch):
+            await server.acquire(MODERN)
+
+
+async def test_a_call_while_the_era_is_being_found_out_does_not_get_a_link_of_the_other(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = TakesItsTime(3, eras={Era.LEGACY})
+    adapter.dead = True
+    async with running(adapter, pipe_config(max=1)) as server:
+        adapter.dead = False
+        await trio.sleep(2)
+        with pytest.raises(EraMismatch):
+            await server.acquire(MODERN)
+
+
+async def test_exclusive_servers_hold_their_minimum(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter, pipe_config(Isolation.EXCLUSIVE, min=3)) as server:
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(adapter.open) == 3
+        await trio.sleep(1000)
+        adapter.links[1].crash("killed")
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert (len(adapter.open), len(adapter.links)) == (3, 4)
+        assert len(server.statistics().links) == 3
+
+
+# ---- leases ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("feature.41", "feature.42")
+async def test_a_thousand_calls_share_five_links_first_come_first_served(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    order: list[int] = []
+
+    async def one(number: int) -> None:
+        slot = await server.acquire(LEGACY)
+        order.append(number)
+        assert slot.calls == 1
+        await call(slot, "echo", {"text": str(number)})
+        await trio.sleep(0.02 + number / 1e6)  # no two at the same moment: trio wakes those in any order
+        server.release(slot)
+
+    async with running(adapter, pipe_config(Isolation.EXCLUSIVE, max=5)) as server:
+        async with trio.open_nursery() as nursery:
+            for number in range(1000):
+                nursery.start_soon(one, number)
+                await trio.lowlevel.checkpoint()
+        assert server.statistics().waiting == 0
+
+    assert order == list(range(1000))
+    assert (adapter.most, len(adapter.links)) == (5, 5)
+    assert adapter.open == []
+
+
+@pytest.mark.requirement("feature.43")
+async def test_waiting_for_a_link_has_a_deadline(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(Counting(), pipe_config(Isolation.EXCLUSIVE, max=2, acquire_timeout=3.0)) as server:
+        held = [await server.acquire(LEGACY), await server.acquire(MODERN)]
+        began = trio.current_time()
+        with pytest.raises(TooBusy, match=r"server 's': no link became free within 3 s; 2 are in use \(links.max\)"):
+            await server.acquire(LEGACY)
+        assert trio.current_time() - began == 3
+        assert server.statistics().waiting == 0
+        for slot in held:
+            server.release(slot)
+        server.release(await server.acquire(LEGACY))
+
+
+async def test_a_lease_that_ends_serves_all_who_can_share_its_link(autojump_clock: trio.testing.MockClock) -> None:
+    log: list[object] = []
+    async with running(Counting(eras={Era.LEGACY}), pipe_config(max=1)) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(hold, server, LEGACY, 5, log, alone=True))
+        await trio.testing.wait_all_tasks_blocked()
+        for _ in range(3):
+            nursery.start_soon(hold, server, LEGACY, 1, log)
+        await trio.sleep(7)
+
+        began = log[0]
+        assert isinstance(began, float)
+        assert log == [began, began + 5, began + 5, began + 5]
+
+
+async def test_plain_calls_go_round_one_that_is_alone(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter) as server:
+        lone = await server.acquire(LEGACY, alone=True)
+        plain = await server.acquire(LEGACY)
+        more = server.take(LEGACY)
+        assert lone is not plain
+        assert plain is more
+        assert (lone.alone, plain.alone, plain.calls) == (True, False, 2)
+        for slot in (lone, plain, plain):
+            server.release(slot)
+        lone_again = await server.acquire(LEGACY, alone=True)
+        assert lone_again is plain
+        assert server.take(LEGACY) is None
+        server.release(lone_again)
+        assert server.take(LEGACY) is plain
+        server.release(plain)
+
+
+async def test_an_idle_link_of_another_key_makes_room_only_when_it_is_closed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    adapter.link_class = SlowToClose
+    async with running(adapter, pipe_config(max=1)) as server:
+        began = trio.current_time()
+        slot = await server.acquire(OTHER)
+        assert (adapter.most, len(adapter.links)) == (1, 2)
+        assert adapter.times[1] - began == 2
+        server.release(slot)
+
+
+async def test_those_who_want_the_same_link_wait_for_one(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = TakesItsTime(eras={Era.LEGACY})
+    log: list[object] = []
+    async with running(adapter, lazy=True) as server:
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(hold, server, LEGACY, 1, log)
+        assert len(adapter.links) == 1
+        adapter.links[0].crash("restarts")
+        adapter.dead = True
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(hold, server, LEGACY, 1, log)
+
+    failed = [entry for entry in log if isinstance(entry, ServerUnavailable)]
+    assert [problem.reason for problem in failed] == ["is dead"] * 10
+    assert len({id(problem) for problem in failed}) == 10
+    assert len(adapter.times) == 2
+
+
+async def test_a_caller_who_gives_up_leaves_the_link_to_the_next(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = TakesItsTime(3, eras={Era.LEGACY})
+    async with running(adapter, pipe_config(max=1), lazy=True) as server:
+        with trio.move_on_after(2) as impatient:
+            await server.acquire(LEGACY)
+        assert impatient.cancelled_caught
+        began = trio.current_time()
+        slot = await server.acquire(LEGACY, alone=True)
+        assert trio.current_time() - began == 1
+        assert (slot.calls, len(adapter.links)) == (1, 1)
+        server.release(slot)
+
+
+async def test_a_waiter_who_gives_up_loses_its_place_and_no_link(autojump_clock: trio.testing.MockClock) -> None:
+    log: list[object] = []
+    config = pipe_config(Isolation.EXCLUSIVE, max=1)
+    async with running(Counting(eras={Era.LEGACY}), config) as server, trio.open_nursery() as nursery:
+        slot = await server.acquire(LEGACY)
+        scope = trio.CancelScope()
+        nursery.start_soon(give_up, scope, server)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(hold, server, LEGACY, 1, log)
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.statistics().waiting == 2
+        scope.cancel(reason="gives up")
+        await trio.testing.wait_all_tasks_blocked()
+        assert server.statistics().waiting == 1
+        server.release(slot)
+        await trio.sleep(2)
+        assert len(log) == 1
+        server.release(await server.acquire(LEGACY))
+
+
+async def give_up(scope: trio.CancelScope, server: Server) -> None:
+    with scope:
+        await server.acquire(LEGACY)
+
+
+async def test_a_waiter_gets_the_place_of_a_link_that_crashed(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter, pipe_config(Isolation.EXCLUSIVE, max=1)) as server, trio.open_nursery() as nursery:
+        await trio.sleep(1)
+        log: list[object] = []
+        slot = await server.acquire(LEGACY)
+        nursery.start_soon(hold, server, LEGACY, 1, log)
+        await trio.testing.wait_all_tasks_blocked()
+        adapter.links[0].crash("killed")
+        await trio.testing.wait_all_tasks_blocked()
+        assert log == [trio.current_time()]
+        server.release(slot)
+        assert adapter.most == 1
+
+
+@pytest.mark.requirement("feature.44")
+async def test_idle_links_are_closed_down_to_the_minimum(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter, pipe_config(Isolation.EXCLUSIVE, min=2, idle_timeout=60.0)) as server:
+        slots = [await server.acquire(LEGACY) for _ in range(5)]
+        await trio.sleep(500)
+        assert len(adapter.open) == 5
+        for slot in slots:
+            server.release(slot)
+        await trio.sleep(59)
+        assert len(adapter.open) == 5
+        await trio.sleep(30)
+        assert len(adapter.open) == 2
+
+
+async def test_a_link_not_fit_for_another_call_is_closed(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter) as server:
+        slot = await server.acquire(LEGACY, alone=True)
+        server.release(slot, close=True)
+        fresh = await server.acquire(LEGACY)
+        assert fresh is not slot
+        server.release(fresh)
+        await trio.testing.wait_all_tasks_blocked()
+        assert slot.link not in adapter.open
+
+
+# ---- links of one session --------------------------------------------------------------------------------------------
+
+
+async def test_each_session_has_a_link_of_its_own_until_it_ends(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    async with running(adapter, http_config(idle_timeout=60.0)) as server:
+        one = await server.acquire(owner("one"), initialize=handshake("client one"))
+        two = await server.acquire(owner("two"), initialize=handshake("client two"))
+        assert server.take(owner("one")) is one
+        for slot in (one, one, two):
+            server.release(slot)
+        await trio.sleep(1000)
+        assert server.take(owner("one")) is one
+        server.release(one)
+        server.end_owner("one")
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert one.link not in adapter.open
+        assert two.link in adapter.open
+        assert [b"client one" in bytes(offer.initialize) for offer in adapter.offers] == [False, True, False]
+
+
+async def test_a_link_in_the_making_ends_with_its_session(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = TakesItsTime(3, eras={Era.LEGACY})
+    log: list[object] = []
+    async with running(adapter, pipe_config(Isolation.SESSION)) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(hold, server, owner("one"), 1, log)
+        await trio.sleep(1)
+        server.end_owner("one")
+        await trio.sleep(5)
+
+        assert [type(entry) for entry in log] == [ServerUnavailable]
+        assert len(adapter.links) == 1
+        assert server.statistics().failures == 0
+
+
+# ---- what comes outside calls, and the end ---------------------------------------------------------------------------
+
+
+async def test_a_request_outside_any_call_is_refused_and_news_are_passed_on(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    answers: list[Raw | None] = []
+
+    class ListensIn(FixtureServer):
+        def answered(self, message: Message) -> list[Message]:
+            answers.append(message.error)
+            return []
+
+    adapter = Counting(make=ListensIn, eras={Era.LEGACY})
+    heard: list[object] = []
+    server = Server(
+        pipe_config(),
+        adapter,
+        client_info=Raw(b"{}"),
+        random=lambda: 0.0,
+        heard=lambda server, key, message: heard.append((server.name, key, message.method)),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.tried.wait()
+        adapter.links[0].send(jsonrpc.request(b"7", "roots/list"))
+        adapter.links[0].send(jsonrpc.notification("notifications/tools/list_changed"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert heard == [("s", LEGACY, "notifications/tools/list_changed")]
+        (refusal,) = answers
+        assert b"-32601" in bytes(refusal or b"")
+        await server.stop()
+
+
+async def test_stop_leaves_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = TakesItsTime(3, eras={Era.LEGACY})
+    adapter.link_class = SlowToClose
+    log: list[object] = []
+    server = Server(pipe_config(Isolation.EXCLUSIVE, max=2), adapter, client_info=Raw(b"{}"), random=lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.tried.wait()
+        slot = await server.acquire(LEGACY)
+        for _ in range(2):  # the first waits for a link in the making, the second for any
+            nursery.start_soon(hold, server, LEGACY, 1, log)
+        nursery.start_soon(_call_slow, slot, log)
+        await trio.sleep(1)
+        began = trio.current_time()
+        await server.stop()
+        assert trio.current_time() - began == 2
+
+    assert sorted(str(entry) for entry in log if isinstance(entry, ServerUnavailable)) == [
+        "server 's': closed",
+        "server 's': is not running",
+        "server 's': the session, or the server, has ended",
+    ]
+    assert adapter.open == []
+    assert (server.state, server.statistics().links) == ("stopped", ())
+    with pytest.raises(ServerUnavailable, match="is not running"):
+        await server.acquire(LEGACY)
+
+
+async def _call_slow(slot: Slot, log: list[object]) -> None:
+    try:
+        await call(slot, "slow", {"name": "x"})
+    except ServerUnavailable as problem:
+        log.append(problem)
+
+
+async def test_one_servers_death_is_nobody_elses(autojump_clock: trio.testing.MockClock) -> None:
+    dead, well = Counting(), Counting(eras={Era.MODERN})
+    dead.dead = True
+    async with running(dead) as first, running(well) as second:
+        with pytest.raises(ServerUnavailable):
+            await first.acquire(MODERN)
+        slot = await second.acquire(MODERN)
+        assert slot.link is not None
+        message = jsonrpc.request(b"1", "ping")
+        reply = await slot.link.call(Request(message, Wait()), NoBack())
+        assert reply.message.error is not None
+        second.release(slot)

@@ -1,0 +1,121 @@
+"""The fixture server over HTTP refuses what a real one would; that it serves is shown by the contract of adapters."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import trio
+
+from mcpgateway import jsonrpc
+from mcpgateway.protocol.envelope import stamp
+from mcpgateway.protocol.headers import request_headers
+from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
+from mcpgateway.testing.http import HttpFixture, serve_fixture
+from mcpgateway.wire.http1.client import Pool, Response
+from mcpgateway.wire.readiness import Poller
+from mcpgateway.wire.waiting import Wait
+
+INITIALIZE = jsonrpc.request(
+    b"1", "initialize", {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": {}}
+)
+ECHO = {"name": "echo", "arguments": {"text": "hi"}}
+STAMPED = jsonrpc.request(
+    b"1", "tools/call", stamp(jsonrpc.raw_of(ECHO), revision=LATEST_MODERN, capabilities=jsonrpc.raw_of({}))
+)
+
+
+class Browser:
+    """Plain HTTP requests to a fixture."""
+
+    def __init__(self, fixture: HttpFixture, poller: Poller) -> None:
+        self._pool = Pool(fixture.url, poller)
+
+    async def ask(self, verb: bytes, headers: dict[bytes, bytes], body: bytes = b"") -> tuple[Response, Any]:
+        lines = b"".join(b"%b: %b\r\n" % item for item in headers.items())
+        data = b"%b /mcp HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (verb, lines, len(body), body)
+        wait = Wait()
+        response = await self._pool.exchange(data, wait)
+        text = await response.read(wait, 100_000)
+        return response, json.loads(text) if text[:1] == b"{" else text
+
+    async def post(self, message: jsonrpc.Message, **headers: bytes) -> tuple[Response, Any]:
+        named = {name.replace("_", "-").encode(): value for name, value in headers.items()}
+        return await self.ask(b"POST", named, message.encode())
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+@pytest.fixture
+async def poller(nursery: trio.Nursery) -> Poller:
+    poller = Poller()
+    nursery.start_soon(poller.run)
+    return poller
+
+
+@pytest.fixture
+async def browser(poller: Poller) -> AsyncIterator[Browser]:
+    async with serve_fixture(json=True) as fixture:
+        browser = Browser(fixture, poller)
+        yield browser
+        browser.close()
+
+
+CALL = jsonrpc.request(b"2", "tools/call", ECHO)
+REVISION = LATEST_LEGACY.encode()
+
+
+async def test_a_session_is_minted_asked_for_and_ended(browser: Browser) -> None:
+    begun, answer = await browser.post(INITIALIZE)
+    session = begun.headers[b"mcp-session-id"]
+    assert answer["result"]["protocolVersion"] == LATEST_LEGACY
+    own = {"mcp_session_id": session, "mcp_protocol_version": REVISION}
+    assert (await browser.post(CALL, **own))[1]["result"]["content"][0]["text"] == "hi"
+
+    for headers, status in (
+        ({}, 400),
+        ({"mcp_session_id": session}, 400),
+        ({**own, "mcp_session_id": b"another"}, 404),
+    ):
+        response, refusal = await browser.post(CALL, **headers)
+        assert (response.status, refusal["id"]) == (status, 2)
+
+    named = {b"mcp-session-id": session, b"mcp-protocol-version": REVISION}
+    assert (await browser.ask(b"DELETE", named))[0].status == 200
+    assert (await browser.ask(b"DELETE", named))[0].status == 404
+    assert (await browser.post(CALL, **own))[0].status == 404
+
+
+async def test_there_is_no_stream_to_get(browser: Browser) -> None:
+    response, _ = await browser.ask(b"GET", {})
+    assert (response.status, response.headers[b"allow"]) == (405, b"POST")
+
+
+async def test_modern_requests_are_held_against_their_headers(browser: Browser) -> None:
+    discover = jsonrpc.request(
+        b"1", "server/discover", stamp(None, revision=LATEST_MODERN, capabilities=jsonrpc.raw_of({}))
+    )
+    right = {name.decode().replace("-", "_"): value for name, value in request_headers(discover).items()}
+    assert (await browser.post(discover, **right))[0].status == 200
+
+    right = {name.decode().replace("-", "_"): value for name, value in request_headers(STAMPED).items()}
+    assert (await browser.post(STAMPED, **right))[1]["result"]["content"][0]["text"] == "hi"
+    for wrong in ({}, {**right, "mcp_name": b"another"}, {**right, "mcp_method": b"tools/list"}):
+        response, refusal = await browser.post(STAMPED, **wrong)
+        assert (response.status, refusal["error"]["code"]) == (400, -32020)
+
+
+@pytest.mark.parametrize(("body", "code"), [(b"{", -32700), (b"[]", -32600), (b'{"jsonrpc":"1.0"}', -32600)])
+async def test_what_is_no_message_is_refused(body: bytes, code: int, browser: Browser) -> None:
+    response, refusal = await browser.ask(b"POST", {}, body)
+    assert (response.status, refusal["error"]["code"], refusal["id"]) == (400, code, None)
+
+
+async def test_a_call_before_any_handshake_is_refused(poller: Poller) -> None:
+    async with serve_fixture(stateful=False, json=True) as fixture:
+        browser = Browser(fixture, poller)
+        assert (await browser.post(CALL))[0].status == 400
+        browser.close()
