@@ -23,7 +23,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from mcpgateway._version import VERSION as __version__
+from mcpgateway._version import VERSION
 
 if TYPE_CHECKING:
     from mcpgateway.adapters.base import Adapter, Link
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from mcpgateway.config.model import Config
     from mcpgateway.errors import ConfigError, ErrorReply, GatewayError
     from mcpgateway.gateway import Gateway
+
+__version__ = VERSION
 
 __all__ = [
     "Adapter",

@@ -82,4 +82,3 @@ async def _initialize(link: PipeLink, offer: Offer) -> Negotiated:
     negotiated = handshake.read_initialize(answer.result, server=link.server, stateful=True)
     await link.notify(jsonrpc.notification("notifications/initialized"))
     return negotiated
-

@@ -119,4 +119,3 @@ class _ProgressBack:
             return
         params = jsonrpc.value_of(message.params or b"{}")
         await self._on_progress(params if isinstance(params, dict) else {})
-

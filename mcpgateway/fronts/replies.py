@@ -7,6 +7,7 @@ from typing import Final
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound
+from mcpgateway.protocol.methods import http_status
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.wire import sse
 from mcpgateway.wire.http1.server import Exchange
@@ -28,12 +29,12 @@ class HttpBack:
             self._exchange.stream(200, sse.HEADERS + self._fields)
         await self._exchange.write(frame(event))
 
-    async def reply(self, reply: Reply, id: bytes) -> None:
+    async def reply(self, reply: Reply, id: bytes, era: Era) -> None:
         """Answer the call: in the stream where there is one or the server used one, as JSON otherwise."""
         data = reply.message.encode_as(id)
         exchange = self._exchange
         if reply.event is None and not exchange.started:
-            await exchange.respond(reply.status, data, JSON_FIELDS + self._fields)
+            await exchange.respond(status_of_reply(reply, era), data, JSON_FIELDS + self._fields)
             return
         if not exchange.started:
             exchange.stream(200, sse.HEADERS + self._fields)
@@ -61,6 +62,13 @@ def frame(event: Event) -> bytes:
     """An event as bytes, with what its SSE frame said on the server's side."""
     data = b"" if event.message is None else event.message.encode()
     return sse.encode(data, id=event.id, retry=event.retry)
+
+
+def status_of_reply(reply: Reply, era: Era) -> int:
+    """The HTTP status of a server's answer: its own, or for an error from a pipe the one that its era wants."""
+    if era is Era.LEGACY or reply.message.error is None or reply.status != 200:
+        return reply.status
+    return http_status(jsonrpc.error_code(reply.message), era)
 
 
 def status_of(problem: GatewayError, era: Era) -> int:

@@ -27,8 +27,9 @@ from mcpgateway.errors import (
     ParseError,
     UnknownNamespace,
 )
-from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
 from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.envelope import PROTOCOL_VERSION
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
@@ -58,6 +59,7 @@ class StreamableHttp:
     async def handle(self, request: HttpRequest, exchange: Exchange, name: str) -> None:
         """Answer one request on the path of the namespace ``name``."""
         headers = request.headers
+        fields = b""
         try:
             origin = headers.get(b"origin")
             self._policy.check(headers.get(b"host"), origin)
@@ -76,7 +78,7 @@ class StreamableHttp:
                 await exchange.respond(405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + _ALLOW)
         except GatewayError as problem:
             body = _error_body(problem) if request.method != b"HEAD" else b""
-            await exchange.respond(problem.status, body, JSON_FIELDS)
+            await exchange.respond(problem.status, body, JSON_FIELDS + fields)
 
     def begin(self, request: HttpRequest, exchange: Exchange, name: str) -> bool:
         """Take a plain call without a task, if this is one: no other request, and nothing wrong with it.
@@ -143,9 +145,9 @@ class StreamableHttp:
         if body[:1] == b"[" and version in (None, b"2025-03-26"):
             raise InvalidRequest("batches are not supported; send one message per request")
         message = jsonrpc.decode(body)
-        if version is None and message.params is not None and b"io.modelcontextprotocol/protocolVersion" in body:
-            if message.method != "initialize" and read_envelope(message.params) is not None:
-                raise _for(message, HeaderMismatch("the header MCP-Protocol-Version is missing"))
+        looks_modern = version is None and message.method != "initialize" and PROTOCOL_VERSION.encode() in body
+        if looks_modern and read_envelope(message.params) is not None:
+            raise _for(message, HeaderMismatch("the header MCP-Protocol-Version is missing"))
         session_id = request.headers.get(b"mcp-session-id")
         if message.method == "initialize" and message.id is not None:
             await self._initialize(namespace, message, exchange, fields)
@@ -268,7 +270,7 @@ class StreamableHttp:
         except GatewayError as problem:
             await back.fail(problem, id, era)
         else:
-            await back.reply(reply, id)
+            await back.reply(reply, id, era)
 
     # ---- other methods -----------------------------------------------------------------------------------------------
 
@@ -338,10 +340,11 @@ class _Flight:
             self._exchange.continue_with(partial(self._go_on, outcome))
             return
         self.over()
+        era = Era.MODERN if self._session is None else Era.LEGACY
         data = outcome.message.encode_as(self._id)
         event = outcome.event
         if event is None:
-            self._exchange.respond_now(outcome.status, data, JSON_FIELDS + self._fields)
+            self._exchange.respond_now(status_of_reply(outcome, era), data, JSON_FIELDS + self._fields)
         else:
             self._exchange.stream_now(sse.HEADERS + self._fields, sse.encode(data, id=event.id, retry=event.retry))
 

@@ -45,8 +45,6 @@ class Poller:
         """Whether several tasks have been woken at once, so that it pays to send together."""
         self.pending: list[EdgeTransport] = []
         """What has been put and waits for the others of its batch."""
-        self.now = 0.0
-        """The time when the poller last woke: fresh for whatever runs because of an edge."""
 
     def transport(self, sock: socket.socket) -> Transport:
         """A transport for a connected socket, which it owns from now on."""
@@ -75,7 +73,6 @@ class Poller:
                 if not events:
                     self.batching = False
                     await trio.lowlevel.wait_readable(epoll)
-                    self.now = trio.current_time()
                     continue
                 self.batching = len(events) > 1
                 for fd, what in events:
@@ -90,7 +87,6 @@ class Poller:
                 if self.pending:
                     self._flush()
                 await trio.lowlevel.checkpoint()
-                self.now = trio.current_time()
         finally:
             self.batching = False
             epoll.close()
@@ -110,8 +106,18 @@ class EdgeTransport:
     """A non-blocking socket registered with a `Poller`, which does its sending."""
 
     __slots__ = (
-        "_broken", "_last", "_out", "_poller", "_reader", "_sock", "_writer", "disturbed", "stuck", "watcher", "when_stuck",
-    )  # fmt: skip
+        "_broken",
+        "_last",
+        "_out",
+        "_poller",
+        "_reader",
+        "_sock",
+        "_writer",
+        "disturbed",
+        "stuck",
+        "watcher",
+        "when_stuck",
+    )
 
     def __init__(self, sock: socket.socket, poller: Poller) -> None:
         prepare(sock)

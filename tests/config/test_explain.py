@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcpgateway.catalog.rules import Collision, Naming, NamingMode, ToolRules
 from mcpgateway.config.explain import describe, masked_arguments, masked_url
 from mcpgateway.config.loading import from_value
-from mcpgateway.catalog.rules import Collision, Naming, NamingMode, ToolRules
 from mcpgateway.config.model import (
     Config,
     HttpServer,

@@ -435,7 +435,7 @@ class Pool:
         if self._closed:
             self._close(connection)
             return
-        connection.idle_since = now = self._poller.now
+        connection.idle_since = now = trio.current_time()
         idle = self._idle
         idle.append(connection)
         # Last used first: the front of the list is what nobody has needed for longest.

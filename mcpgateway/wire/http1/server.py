@@ -367,6 +367,7 @@ class Connection:
         """What is being answered without the task."""
         self._continuation: Callable[[], Awaitable[None]] | None = None
         self._handling = False
+        self._advancing = False
         self._attention = False
         self._ended = False
         self._gone = False
@@ -496,18 +497,42 @@ class Connection:
             self._advance()
 
     def _advance(self) -> None:
-        """Offer the next request to ``begin``; whatever else there is to do wakes the task."""
+        """Offer requests to ``begin``, one after the other; whatever else there is to do wakes the task."""
+        if self._advancing:
+            return  # answered within `begin`: the loop that called it goes on
         builder = self._builder
         begin = self._server.begin
-        if builder.ready and begin is not None:
-            request = builder.ready[0]
-            self._exchange = exchange = Exchange(self, request)
-            if begin(request, exchange):
-                builder.ready.popleft()
+        self._advancing = True
+        try:
+            while begin is not None and builder.ready and self._exchange is None and self._goes_on():
+                request = builder.ready.popleft()
+                self._exchange = exchange = Exchange(self, request)
                 self.wait.deadline = math.inf
-                return
-            self._exchange = None
-        self._attend()
+                if not self._begins(begin, exchange):
+                    self._exchange = None
+                    builder.ready.appendleft(request)
+                    break
+        finally:
+            self._advancing = False
+        if self._exchange is None:
+            if builder.ready or builder.partial or builder.refusal is not None or not self._goes_on():
+                self._attend()
+            else:
+                self._idle()
+                if self.transport.disturbed:
+                    self._attend()
+
+    def _begins(self, begin: Begin, exchange: Exchange) -> bool:
+        try:
+            return begin(exchange.request, exchange)
+        except Exception:
+            log.exception("the handler of %s failed", exchange.request.path[:200])
+            self._builder.refuse(500, "internal error; the gateway's log has the details")
+            return False
+
+    def _goes_on(self) -> bool:
+        """Whether the next request may be answered: the connection lasts, and the client reads."""
+        return not (self._ended or self.closing or self.transport.stuck)
 
     def _attend(self) -> None:
         self._attention = True
@@ -518,15 +543,9 @@ class Connection:
         if exchange is not self._exchange or self._gone:
             return
         self._exchange = None
-        if not exchange.request.keep_alive or self.closing:
+        if not exchange.request.keep_alive:
             self._ended = True
-            self._attend()
-        elif self._builder.ready:
-            self._advance()
-        else:
-            self._idle()
-            if self.transport.disturbed:
-                self._readable()
+        self._advance()
 
     def continued(self, exchange: Exchange, continuation: Callable[[], Awaitable[None]]) -> None:
         """A request that ``begin`` took needs the task after all."""
