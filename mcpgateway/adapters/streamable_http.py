@@ -151,7 +151,8 @@ class StreamableHttpAdapter:
             negotiated = read_initialize(result, server=self.server, stateful=session is not None)
             link = StreamableHttpLink(self, negotiated, nursery, session)
         except ServerMisbehaved:
-            await self.end_session({_SESSION: session})
+            with shielded(COURTESY):
+                await self.end_session({_SESSION: session})
             raise
         try:
             await link.notify(jsonrpc.notification("notifications/initialized"))
@@ -251,11 +252,11 @@ class StreamableHttpLink:
         self._waits.add(wait)
         try:
             reply = await reading
+        except HttpError as problem:
+            self._give_up(wait, id, problem)
+            raise ServerUnavailable(self._server, str(problem)) from None
         except BaseException as problem:
-            self._waits.discard(wait)  # first: the wait itself may serve for another attempt
-            self._give_up(id, problem)
-            if isinstance(problem, HttpError):
-                raise ServerUnavailable(self._server, str(problem)) from None
+            self._give_up(wait, id, problem)
             raise
         self._waits.discard(wait)
         return reply
@@ -277,11 +278,12 @@ class StreamableHttpLink:
         self._waits.add(wait)
         return True
 
-    def _give_up(self, id: bytes, problem: BaseException) -> None:
+    def _give_up(self, wait: Wait, id: bytes, problem: BaseException) -> None:
         """A call ended without its reply: tell the server, unless it knows, or cannot know of the call.
 
         A modern server is told by the closed connection.
         """
+        self._waits.discard(wait)  # first: the wait may serve for another attempt, and must not end with the link
         if isinstance(problem, ServerSessionLost):
             self._end(problem.reason)
         over = isinstance(problem, Refused) or (isinstance(problem, HttpError) and problem.unsent)
@@ -408,8 +410,7 @@ class _Flight:
 
     def _fail(self, problem: Exception) -> None:
         link = self._link
-        link._waits.discard(self._request.wait)
-        link._give_up(self._id, problem)
+        link._give_up(self._request.wait, self._id, problem)
         self._done(ServerUnavailable(link._server, str(problem)) if isinstance(problem, HttpError) else problem)
 
     def _hand_on(self, continuation: Continuation) -> None:

@@ -16,7 +16,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Continuation, Done, Outcome, Reply
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.listing import fetch_all
-from mcpgateway.calls.namespace import forwarded, speaks
+from mcpgateway.calls.namespace import NoStream, StreamBack, forwarded, speaks
 from mcpgateway.calls.targets import named, text_of, unknown, with_name
 from mcpgateway.catalog.items import SERVER_META, Item, Kind
 from mcpgateway.catalog.naming import Target
@@ -355,6 +355,10 @@ class MergedNamespace:
         along = forwarded(headers) if headers is not None else None
         reply = await self._dispatcher.call(server, caller, message, wait, back, along)
         return _stamped(reply, name)
+
+    async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
+        await trio.lowlevel.checkpoint()
+        raise NoStream("the servers have nothing to say outside calls")
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/roots/list_changed":

@@ -12,11 +12,25 @@ from typing import Protocol
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Reply
+from mcpgateway.errors import MethodNotFound
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
+
+
+class NoStream(MethodNotFound):
+    """There is no stream of what servers say outside calls."""
+
+    status = 405
+
+
+class StreamBack(Back, Protocol):
+    """The way to a client that may be opened before there is something to say."""
+
+    async def open(self) -> None:
+        """Tell the client that the stream is there."""
 
 
 class Namespace(Protocol):
@@ -54,6 +68,16 @@ class Namespace(Protocol):
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
     ) -> bool:
         """`serve` without a task, where that is possible; see `mcpgateway.adapters.base.Begins`."""
+
+    async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
+        """Give a legacy session what its servers say outside calls, until the stream or the ``wait`` ends.
+
+        ``last_event`` is the ``Last-Event-ID`` of a client that resumes a stream. ``back.open`` is called as soon as it
+        is known that there is a stream, before there is anything to send.
+
+        :raises MethodNotFound: there is no such stream here (HTTP 405)
+        :raises InvalidRequest: the session has one already (HTTP 409)
+        """
 
     async def notify(self, caller: Caller, message: Message) -> None:
         """Pass a notification of a client on to whom it concerns."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import msgspec
+import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Reply
 from mcpgateway.calls.call import Dispatcher
-from mcpgateway.calls.namespace import forwarded
+from mcpgateway.calls.namespace import NoStream, StreamBack, forwarded
 from mcpgateway.calls.targets import named, unknown, with_name
 from mcpgateway.catalog.direct import direct
 from mcpgateway.catalog.items import Kind, read
@@ -134,6 +135,10 @@ class RawNamespace:
         table = build(Kind.TOOLS, views, {self._server.name: items}, Naming(), NamingMode.RAW)
         members["tools"] = raw_of(table.items)
         return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
+
+    async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
+        await trio.lowlevel.checkpoint()
+        raise NoStream("the server has nothing to say outside calls")
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method != "notifications/initialized":  # the link said so when it was made

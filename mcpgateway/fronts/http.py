@@ -25,6 +25,9 @@ from mcpgateway.wire.transport import TlsTransport, Transport
 
 log = logging.getLogger("mcpgateway.http")
 
+BEAT: Final = 15.0
+"""Seconds between two comments on a silent event stream: proxies cut streams after 30 and more."""
+
 _ROOTS: Final = (b"/mcp", b"/stream")
 _REMEMBERED: Final = 1024
 
@@ -38,7 +41,7 @@ class HttpFront:
         self._cold = cold
         self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
         self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
-        self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy)
+        self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy, gateway.sweeper)
         self.server = HttpServer(
             self._handle, _refusal, gateway.sweeper, _http_limits(listen.limits), begin=self._begin
         )
@@ -57,6 +60,7 @@ class HttpFront:
                 task_status.started(self._url(listeners[0]))
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
+                        accepting.start_soon(self.server.beat, BEAT)
                         for listener in listeners:
                             accepting.start_soon(accept, listener, connections, self._serve)
         finally:

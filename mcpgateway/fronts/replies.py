@@ -24,10 +24,19 @@ class HttpBack:
         self._exchange = exchange
         self._fields = fields
 
+    async def open(self) -> None:
+        """Begin the event stream now, before there is an event."""
+        if not self._exchange.started:
+            self._begin()
+            await self._exchange.write(b"")
+
     async def send(self, event: Event) -> None:
         if not self._exchange.started:
-            self._exchange.stream(200, sse.HEADERS + self._fields)
+            self._begin()
         await self._exchange.write(frame(event))
+
+    def _begin(self) -> None:
+        self._exchange.stream(200, sse.HEADERS + self._fields, beat=sse.COMMENT)
 
     async def reply(self, reply: Reply, id: bytes, era: Era) -> None:
         """Answer the call: in the stream where there is one or the server used one, as JSON otherwise."""
@@ -37,7 +46,7 @@ class HttpBack:
             await exchange.respond(status_of_reply(reply, era), data, JSON_FIELDS + self._fields)
             return
         if not exchange.started:
-            exchange.stream(200, sse.HEADERS + self._fields)
+            self._begin()
         event = reply.event
         tail = sse.encode(data) if event is None else sse.encode(data, id=event.id, retry=event.retry)
         await exchange.write(tail, last=True)

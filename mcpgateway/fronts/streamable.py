@@ -38,7 +38,7 @@ from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire import sse
 from mcpgateway.wire.http1.server import Exchange, HttpRequest
 from mcpgateway.wire.transport import TransportBroken
-from mcpgateway.wire.waiting import Wait
+from mcpgateway.wire.waiting import Sweeper, Wait
 
 log = logging.getLogger("mcpgateway.http")
 
@@ -49,7 +49,14 @@ _EMPTY: Final = jsonrpc.raw_of({})
 class StreamableHttp:
     """Answers requests on MCP paths. ``find`` looks a namespace up by the part of the path behind ``/mcp/``."""
 
-    def __init__(self, find: Callable[[str], Namespace | None], sessions: SessionStore, policy: BrowserPolicy) -> None:
+    def __init__(
+        self,
+        find: Callable[[str], Namespace | None],
+        sessions: SessionStore,
+        policy: BrowserPolicy,
+        sweeper: Sweeper,
+    ) -> None:
+        self._sweeper = sweeper
         self._find = find
         self._sessions = sessions
         self._policy = policy
@@ -70,6 +77,8 @@ class StreamableHttp:
             method = request.method
             if method == b"POST":
                 await self._post(namespace, request, exchange, fields)
+            elif method == b"GET":
+                await self._listen(namespace, request, exchange, fields)
             elif method == b"DELETE":
                 await self._delete(namespace, request, exchange, fields)
             elif method == b"OPTIONS":
@@ -78,7 +87,8 @@ class StreamableHttp:
                 await exchange.respond(405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + _ALLOW)
         except GatewayError as problem:
             body = _error_body(problem) if request.method != b"HEAD" else b""
-            await exchange.respond(problem.status, body, JSON_FIELDS + fields)
+            allow = _ALLOW if problem.status == 405 else b""
+            await exchange.respond(problem.status, body, JSON_FIELDS + fields + allow)
 
     def begin(self, request: HttpRequest, exchange: Exchange, name: str) -> bool:
         """Take a plain call without a task, if this is one: no other request, and nothing wrong with it.
@@ -272,6 +282,41 @@ class StreamableHttp:
         else:
             await back.reply(reply, id, era)
 
+    # ---- GET ---------------------------------------------------------------------------------------------------------
+
+    async def _listen(self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes) -> None:
+        """The stream of what servers say outside calls, in a legacy session (2025-03-26 and later, transports)."""
+        headers = request.headers
+        version = headers.get(b"mcp-protocol-version", b"2025-03-26").strip()
+        if version not in _LEGACY_HEADERS:
+            raise _NotAllowed("this revision has no GET; use subscriptions/listen")
+        accept = headers.get(b"accept")
+        if accept is not None and not _ranges(accept) & _EVENTS:
+            raise _NotAcceptable("Accept must list text/event-stream")
+        id = headers.get(b"mcp-session-id")
+        if id is None:
+            if namespace.keeps_sessions:
+                raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
+            raise _NotAllowed("servers that keep no sessions send nothing outside calls")
+        caller = self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS).caller
+        wait = Wait()
+        wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
+        back = HttpBack(exchange, fields)
+        self._calls[wait] = None
+        self._sweeper.add(wait)
+        try:
+            await namespace.listen(caller, headers.get(b"last-event-id"), wait, back)
+        except ClientGone:
+            raise TransportBroken("the client closed its stream") from None
+        except GatewayError:
+            if not exchange.started:
+                raise
+        finally:
+            self._sweeper.discard(wait)
+            del self._calls[wait]
+        await back.open()
+        await exchange.finish()
+
     # ---- other methods -----------------------------------------------------------------------------------------------
 
     async def _delete(self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes) -> None:
@@ -360,7 +405,7 @@ class _Flight:
         await self._front._answer(reply(), back, self._id, era, self.over)
 
 
-_ALLOW: Final = b"Allow: POST, DELETE\r\n"
+_ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
 _EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"
 _PREFLIGHT: Final = (
     b"Access-Control-Allow-Methods: POST, GET, DELETE\r\n"
@@ -383,8 +428,21 @@ class _NotAcceptable(InvalidRequest):
     status = 406
 
 
+class _NotAllowed(MethodNotFound):
+    status = 405
+
+
 class _UnsupportedMedia(ParseError):
     status = 415
+
+
+_JSON: Final = frozenset({b"application/json", b"application/*", b"*/*"})
+_EVENTS: Final = frozenset({b"text/event-stream", b"text/*", b"*/*"})
+
+
+def _ranges(accept: bytes) -> set[bytes]:
+    """The media ranges of an ``Accept`` header."""
+    return {part.partition(b";")[0].strip().lower() for part in accept.split(b",")}
 
 
 _good_media: set[tuple[bytes | None, bytes | None]] = set()
@@ -400,10 +458,8 @@ def _check_media(headers: Mapping[bytes, bytes]) -> None:
     if (content_type or b"").partition(b";")[0].strip().lower() != b"application/json":
         raise _UnsupportedMedia("the Content-Type of a message is application/json")
     if accept is not None:
-        ranges = {part.partition(b";")[0].strip().lower() for part in accept.split(b",")}
-        json = ranges & {b"application/json", b"application/*", b"*/*"}
-        events = ranges & {b"text/event-stream", b"text/*", b"*/*"}
-        if not json or not events:
+        ranges = _ranges(accept)
+        if not ranges & _JSON or not ranges & _EVENTS:
             raise _NotAcceptable("Accept must list application/json and text/event-stream")
     if len(_good_media) < 64:
         _good_media.add(pair)

@@ -75,7 +75,7 @@ async def _leaves_nothing_when_connecting_is_cancelled(subject: AdapterUnderTest
                     if adapter is subject.adapter:
                         scope.cancel(reason="cancelled before it began")
                     else:
-                        nursery.start_soon(_cancel_when_all_wait, scope)
+                        nursery.start_soon(_cancel_when_all_wait, scope)  # noqa: ASYNC111  # it only cancels
                     await adapter.connect(links, make_offer(era), lambda message: None)
                 expect(scope.cancelled_caught, "connect was not cancelled")
                 await _is_empty(links)

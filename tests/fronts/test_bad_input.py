@@ -298,7 +298,7 @@ async def test_slow_senders_and_silent_clients_are_dropped_at_their_deadlines() 
         check(await head.answer(), 408, INVALID_REQUEST)
         check(await body.answer(), 408, INVALID_REQUEST)
         assert await silent.ended()
-        assert (await (await gateway.dial()).ask("GET", "/mcp")).status == 405
+        assert (await (await gateway.dial()).ask("PUT", "/mcp")).status == 405
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_its_call_ends() -> None:

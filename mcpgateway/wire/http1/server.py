@@ -226,7 +226,7 @@ def _origin_form(target: bytes) -> bytes:
 class Exchange:
     """The answer to one request. Answer exactly once: `respond`, or `stream`, `write` … `finish`."""
 
-    __slots__ = ("_chunked", "_connection", "_head", "finished", "request", "started")
+    __slots__ = ("_beat", "_chunked", "_connection", "_head", "finished", "request", "started")
 
     def __init__(self, connection: Connection, request: HttpRequest) -> None:
         self._connection = connection
@@ -234,6 +234,7 @@ class Exchange:
         self.started = False
         self.finished = False
         self._head = b""
+        self._beat = b""
         self._chunked = True
 
     async def respond(
@@ -285,9 +286,16 @@ class Exchange:
             body = b""
         return b"".join((_status_line(status), _date(), headers, length, tail, body))
 
-    def stream(self, status: int, headers: bytes) -> None:
-        """Begin a response whose end is not known; its head goes out with the first `write`."""
+    def stream(self, status: int, headers: bytes, *, beat: bytes = b"") -> None:
+        """Begin a response whose end is not known; its head goes out with the first `write`.
+
+        ``beat`` is sent whenever the server's heart beats (`HttpServer.beat`), so that nobody on the way takes a
+        silent stream for a dead one.
+        """
         self.started = True
+        if beat:
+            self._beat = beat
+            self._connection.streaming = self
         request = self.request
         self._chunked = request.version == "1.1"
         if not self._chunked:
@@ -308,8 +316,20 @@ class Exchange:
             piece = data
         if last:
             self.finished = True
+            self._connection.streaming = None
         if head or piece:
             await self._connection.send(head + piece)
+
+    def beat(self) -> None:
+        """Send the beat of a stream that has begun, unless the client does not read anyway."""
+        transport = self._connection.transport
+        if self._head or self.finished or transport.stuck:
+            return
+        beat = self._beat
+        try:
+            transport.put(b"%x\r\n%b\r\n" % (len(beat), beat) if self._chunked else beat)
+        except TransportBroken:
+            pass  # whoever writes next is told
 
     async def finish(self) -> None:
         """End a streamed response; idempotent."""
@@ -373,6 +393,8 @@ class Connection:
         self._gone = False
         self._head = 0
         self.closing = False
+        self.streaming: Exchange | None = None
+        """The event stream that is being written, if it wants to be kept alive."""
 
     @property
     def busy(self) -> bool:
@@ -709,6 +731,14 @@ class HttpServer:
         """Close idle connections now, and the others after their reply."""
         for connection in list(self.connections):
             connection.drain()
+
+    async def beat(self, interval: float) -> None:
+        """Keep streams alive for ever; run it beside the connections."""
+        while True:
+            await trio.sleep(interval)
+            for connection in self.connections:
+                if connection.streaming is not None:
+                    connection.streaming.beat()
 
     async def emptied(self) -> None:
         """Wait until there is no connection."""
