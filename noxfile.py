@@ -5,6 +5,7 @@ Needs nothing but Python and Node: every session installs what it uses, from the
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import nox
@@ -79,6 +80,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """The MCP conformance suite direct and through the gateway; status 1 if a check differs. Needs npm."""
+    """The MCP conformance suite direct and through the gateway, as a matrix; status 1 if a check differs. Needs npm."""
     session.install(".", *group("conformance"))
     session.run("python", "-m", "tests.conformance", *session.posargs)
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Sixteen clients at random for half a minute, with real sockets and processes (``SOAK_SECONDS``)."""
+    session.install(".", *group("test"))
+    seconds = os.environ.get("SOAK_SECONDS", "30")
+    session.run("python", "-m", "pytest", "-m", "real", "tests/soak", *session.posargs, env={"SOAK_SECONDS": seconds})

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import attrs
 import trio
@@ -14,7 +16,9 @@ from mcpgateway._version import VERSION
 from mcpgateway.adapters.base import Adapter
 from mcpgateway.adapters.factory import Commons, adapter_for
 from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.changes import Changes, ChangesStatistics
 from mcpgateway.calls.client import Client, OnProgress
+from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
@@ -22,10 +26,13 @@ from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules, 
 from mcpgateway.config.model import Config, StdioServer
 from mcpgateway.errors import JSON, UnknownNamespace
 from mcpgateway.servers.server import Server, ServerStatistics
+from mcpgateway.sessions.sealing import Sealer, load_keys
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
+
+log = logging.getLogger("mcpgateway.server")
 
 SERVER_INFO = jsonrpc.raw_of({"name": "mcpgateway", "version": VERSION})
 """How the gateway names itself, to clients and to servers."""
@@ -39,6 +46,7 @@ class GatewayStatistics:
     sessions: int
     waits: int
     """Calls and client connections whose deadlines are being kept."""
+    changes: ChangesStatistics
 
 
 class Gateway:
@@ -53,12 +61,16 @@ class Gateway:
         self.sweeper = Sweeper()
         self.guard = Guard()
         self.dispatcher = Dispatcher(self.sweeper)
+        node = secrets.token_hex(4)
+        self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(
-            node=secrets.token_hex(4),
+            node=node,
             limit=config.listen.limits.sessions,
             idle_timeout=config.listen.limits.session_idle_timeout,
             ended=self._session_ended,
         )
+        self._nursery: trio.Nursery | None = None
+        self.changes = Changes(self.sessions, self.namespace, Interests(self.dispatcher, self._soon), self._soon)
         self.servers = self._make_servers(adapters or {})
         self._namespaces = self._make_namespaces()
 
@@ -72,7 +84,20 @@ class Gateway:
             nursery.start_soon(self.sessions.reap)
             for server in self.servers.values():
                 nursery.start_soon(server.run, name=f"server {server.name}")
+            nursery.start_soon(self._run_errands)
             task_status.started()
+
+    async def _run_errands(self) -> None:
+        """What servers are told and asked that no client waits for. Ends with the gateway, done or not."""
+        async with trio.open_nursery() as self._nursery:
+            try:
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def _soon(self, errand: Callable[[], Awaitable[None]]) -> None:
+        if self._nursery is not None:
+            self._nursery.start_soon(_run, errand)
 
     async def aclose(self) -> None:
         """End all sessions and servers gracefully, side by side, within the bounds of their adapters."""
@@ -93,9 +118,10 @@ class Gateway:
 
     def statistics(self) -> GatewayStatistics:
         servers = tuple(server.statistics() for server in self.servers.values())
-        return GatewayStatistics(servers, len(self.sessions), len(self.sweeper))
+        return GatewayStatistics(servers, len(self.sessions), len(self.sweeper), self.changes.statistics())
 
     def _session_ended(self, session: Session) -> None:
+        self.changes.interests.ended(session)
         namespace = self._namespaces.get(session.namespace)
         for server in namespace.servers if namespace is not None else ():
             server.end_owner(session.id)
@@ -113,6 +139,8 @@ class Gateway:
                 client_info=SERVER_INFO,
                 random=random.random,
                 lazy=isinstance(config, StdioServer) and children > self.config.lazy_above,
+                heard=self.changes.heard,
+                relinked=self.changes.relinked,
             )
             for name, config in enabled.items()
         }
@@ -140,17 +168,22 @@ class Gateway:
         if mode is NamingMode.RAW and len(names) == 1:
             server = self.servers[names[0]]
             view = views[server.name]
-            return RawNamespace(name, server, view, self.dispatcher, startup_wait=self.config.startup_wait)
+            wait = self.config.startup_wait
+            return RawNamespace(name, server, view, self.dispatcher, self.changes, startup_wait=wait)
         return MergedNamespace(
             name,
             [self.servers[server] for server in names],
             views,
             self.dispatcher,
+            self.changes,
             naming=naming,
             mode=mode,
             server_info=SERVER_INFO,
             startup_wait=self.config.startup_wait,
             list_timeout=self.config.list_timeout,
+            sealer=self.sealer,
+            sweeper=self.sweeper,
+            page_size=self.config.page_size,
         )
 
     def namespace(self, name: str = "") -> Namespace | None:
@@ -210,3 +243,11 @@ class Gateway:
     async def read_resource(self, uri: str, *, namespace: str = "") -> dict[str, JSON]:
         """See `mcpgateway.calls.client.Client.read_resource`."""
         return await self.client(namespace).read_resource(uri)
+
+
+async def _run(errand: Callable[[], Awaitable[None]]) -> None:
+    """Run an errand; what goes wrong in it is nobody else's misfortune."""
+    try:
+        await errand()
+    except Exception:
+        log.exception("an errand of the gateway failed")

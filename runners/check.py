@@ -8,7 +8,6 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from functools import partial
 from typing import Final
 
 import attrs
@@ -138,21 +137,25 @@ async def look(gateway: Gateway, server: Server, timeout: float) -> Finding:
 
 async def _offer(gateway: Gateway, server: Server, finding: Finding) -> Finding:
     caller = Caller(None, LATEST_LEGACY, jsonrpc.raw_of({}))
-    listed = partial(fetch, gateway.dispatcher, server, caller)
     try:
-        tools = await listed(Kind.TOOLS)
-        prompts = await listed(Kind.PROMPTS)
-        resources = await listed(Kind.RESOURCES)
+        tools, prompts, resources = [
+            await _names(gateway, server, caller, kind) for kind in (Kind.TOOLS, Kind.PROMPTS, Kind.RESOURCES)
+        ]
     except GatewayError as problem:
         return attrs.evolve(finding, error=one_line(getattr(problem, "reason", problem.message)))
     return attrs.evolve(
         finding,
         status=Status.OK,
-        tools=tuple(tool.name for tool in tools),
+        tools=tools,
         prompts=len(prompts),
         resources=len(resources),
         error=None,
     )
+
+
+async def _names(gateway: Gateway, server: Server, caller: Caller, kind: Kind) -> tuple[str, ...]:
+    listing = await fetch(gateway.dispatcher, server, caller, kind)
+    return () if listing is None else tuple(item.name for item in listing.items)
 
 
 async def _other_era(server: Server, spoken: Era) -> None:

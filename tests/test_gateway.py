@@ -120,3 +120,20 @@ async def test_the_calls_of_python_are_those_of_the_client(autojump_clock: trio.
         assert "messages" in await gateway.get_prompt("a_greet")
         assert "contents" in await gateway.read_resource("book://a/1")
         assert "content" in await gateway.call_tool("a_echo")
+
+
+async def test_an_errand_that_fails_is_logged_and_harms_nobody(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    async def fails() -> None:
+        await trio.lowlevel.checkpoint()
+        raise KeyError("oops")
+
+    gateway = Gateway(Config())
+    gateway._soon(fails)  # not running: there is nobody to do it
+    async with gateway_of(library("a")) as gateway:
+        await gateway.ready()
+        gateway._soon(fails)
+        await trio.testing.wait_all_tasks_blocked()
+        assert "content" in await gateway.call_tool("a_echo")
+    assert [record.message for record in caplog.records if record.exc_info] == ["an errand of the gateway failed"]

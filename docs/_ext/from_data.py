@@ -1,7 +1,8 @@
-"""Pages made from the project's own data, so that they cannot drift: configuration keys and requirements.
+"""Pages made from the project's own data, so that they cannot drift: configuration keys, requirements, conformance.
 
-Two directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with
-the docstring of each field; ``requirements`` renders `tests.requirements`.
+Directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with the
+docstring of each field; ``requirements`` renders `tests.requirements`; ``conformance-matrix`` and ``conformance-known``
+render what a conformance run wrote, and the differences that it knows.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from sphinx.util.docutils import SphinxDirective
 
 from mcpgateway.config import model
 from mcpgateway.durations import format as format_duration
+from tests.conformance import matrix
+from tests.conformance.known import KNOWN
 from tests.requirements import REQUIREMENTS, Requirement
 
 NOT_KEYS = {"name", "source"}
@@ -160,6 +163,24 @@ def state_text(each: Requirement) -> str:
     return cell(f"later: {each.later}" if each.later is not None else f"refused: {each.refused}")
 
 
+# ---- conformance ---------------------------------------------------------------------------------------------------
+
+
+class ConformanceMatrix(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from matrix.table(matrix.load())
+
+
+class ConformanceKnown(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from ("| leg | check | why |", "|---|---|---|")
+        for entry in KNOWN:
+            yield f"| {entry.cell} | `{entry.scenario}: {entry.check}` | {cell(entry.reason)} |"
+
+
+# ---- all -------------------------------------------------------------------------------------------------------------
+
+
 def cell(text: str) -> str:
     """Text that Markdown leaves alone in a table."""
     for character in "\\|*_<[{$":
@@ -170,4 +191,6 @@ def cell(text: str) -> str:
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("configuration-keys", ConfigurationKeys)
     app.add_directive("requirements", Requirements)
+    app.add_directive("conformance-matrix", ConformanceMatrix)
+    app.add_directive("conformance-known", ConformanceKnown)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -26,6 +26,7 @@ import attrs
 import trio
 from msgspec import Raw
 
+from mcpgateway.errors import MethodNotFound, ServerMisbehaved
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era
@@ -48,7 +49,10 @@ class Back(Protocol):
     """The back-channel of one call: towards this client and no other."""
 
     async def send(self, event: Event) -> None:
-        """Deliver a progress, a log or a server's request. Called in the call's own task, in the order of arrival."""
+        """Deliver a progress, a log or a server's request: one at a time, in the order of arrival.
+
+        Called in the call's own task, but for what came on another stream to a call that has its link to itself.
+        """
 
 
 class Request:
@@ -93,11 +97,15 @@ class Offer:
     ``era`` is the era to speak, or ``None`` to find out (modern first, as MCP 2026-07-28 says).
     ``initialize`` holds the raw params of the legacy handshake, a client's own where the link is for one client.
     ``capabilities`` are the client capabilities (raw object) that our own modern requests carry.
+    ``hears`` says that nobody else looks after the streams of a legacy HTTP session: the link opens the one for what
+    belongs to no call, and resumes the stream of a call that is cut off. Otherwise the session is a client's own,
+    which does both itself (`Listens`, `StreamEnded`).
     """
 
     era: Era | None
     initialize: Raw
     capabilities: Raw = Raw(b"{}")
+    hears: bool = False
 
 
 @attrs.frozen
@@ -168,6 +176,37 @@ class Begins(Protocol):
         What the server sends before its reply cannot be taken here: ``done`` gets a continuation then, which whoever
         began the call runs in a task. Ending the request's `Wait` ends the call, as ever. False if nothing was sent,
         and the call has to be made with `Link.call`. Never blocks, never raises.
+        """
+
+
+class StreamEnded(ServerMisbehaved):
+    """The server ended the stream of a call before the reply, and the client resumes it with `Listens.listen`.
+
+    Servers may (2025-11-25, transports: polling). The call goes on; its id stays the client's on the resumed stream.
+    """
+
+
+class NoStream(MethodNotFound):
+    """There is no stream of what servers say outside calls; ``status`` is what the server answered, or 405."""
+
+    def __init__(self, message: str, status: int = 405) -> None:
+        super().__init__(message)
+        self.status = status  # type: ignore[misc]  # a constant of every other class
+
+
+class Listens(Protocol):
+    """What a `Link` may have beside: streams that the client of its session asks for and resumes."""
+
+    async def listen(
+        self, last_event: bytes | None, wait: Wait, back: Back, opened: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Hand on what the server says outside calls, until the server ends the stream or the ``wait`` is ended.
+
+        ``last_event`` resumes after the event of that id: the reply of a call that was cut off then comes too, as an
+        event, under the id of the client's request. ``opened`` is called once it is known that there is a stream.
+
+        :raises NoStream: the server refuses, with the status that it answered
+        :raises ServerError: what else it did instead
         """
 
 

@@ -17,7 +17,7 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Event, Reply
+from mcpgateway.adapters.base import Back, Event, Reply, StreamEnded
 from mcpgateway.errors import (
     GatewayError,
     InvalidParams,
@@ -29,13 +29,18 @@ from mcpgateway.errors import (
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID, with_meta
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.client import Response
+from mcpgateway.wire.http1.client import HttpError, Response
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
 
 MAX_REPLY: Final = 64 * 1024 * 1024
 """Bytes of one JSON reply, and of one event."""
+
+SHORTEST_RETRY: Final = 0.05
+"""Seconds that a server's ``retry`` means at least: a stream that ends at once must not make a busy loop."""
+LONGEST_RETRY: Final = 60.0
+"""Seconds that it means at most."""
 
 _BREATH: Final = 16
 """Pieces of a stream after which others get a turn, however fast the server sends."""
@@ -141,7 +146,24 @@ async def _from_stream(server: str, response: Response, id: bytes, wait: Wait, b
 
 
 async def go_on(response: Response, reader: EventReader, wait: Wait, back: Back) -> Reply:
-    """Read an event stream to the reply in it, from wherever its reader has come to; see `read_reply`."""
+    """Read an event stream to the reply in it, from wherever its reader has come to; see `read_reply`.
+
+    :raises StreamEnded: it ended or broke before the reply, and can be resumed
+    """
+    try:
+        await follow(response, reader, wait, back)
+    except HttpError as problem:
+        if not reader.resumable:
+            raise
+        raise StreamEnded(reader.server, str(problem)) from None
+    if reader.reply is None:
+        kind = StreamEnded if reader.resumable else ServerMisbehaved
+        raise kind(reader.server, "ended its event stream without a reply")
+    return reader.reply
+
+
+async def follow(response: Response, reader: EventReader, wait: Wait, back: Back) -> None:
+    """Hand the events of a stream to ``back`` until it ends, or the reply has come; progress renews the ``wait``."""
     pieces = 0
     while True:
         for event in reader.take():
@@ -151,30 +173,49 @@ async def go_on(response: Response, reader: EventReader, wait: Wait, back: Back)
             wait.check()
         if reader.reply is not None:
             response.leave()
-            return reader.reply
+            return
         pieces += 1
         if not pieces % _BREATH:
             wait.check()
             await trio.lowlevel.checkpoint()
         piece = await response.more(wait)
         if not piece:
-            raise ServerMisbehaved(reader.server, "ended its event stream without a reply")
+            return
         reader.feed(piece)
 
 
 class EventReader:
-    """The events of the stream that answers one request. ``reply`` is set by the one that is the reply."""
+    """The events of the stream that answers one request. ``reply`` is set by the one that is the reply.
 
-    __slots__ = ("_dropped", "_events", "_id", "_parser", "_status", "reply", "server")
+    Without an ``id`` the stream belongs to no request, and responses are events as well. ``last_event`` is the id
+    after which the stream can be resumed, where ``resumes`` says that there is such a thing, and ``retry`` the seconds
+    that the server wants to have passed before.
+    """
 
-    def __init__(self, server: str, status: int, id: bytes) -> None:
+    __slots__ = (
+        *("_dropped", "_events", "_id", "_parser", "_resumes", "_status"),
+        *("last_event", "reply", "retry", "server"),
+    )
+
+    def __init__(self, server: str, status: int, id: bytes | None, *, resumes: bool = False) -> None:
         self.server = server
         self.reply: Reply | None = None
+        self.last_event: bytes | None = None
+        self.retry: float | None = None
+        self._resumes = resumes
         self._status = status
         self._id = id
         self._parser = sse.Parser(MAX_REPLY)
         self._events: list[Event] = []
         self._dropped = 0
+
+    @property
+    def resumable(self) -> bool:
+        return self._resumes and self.last_event is not None
+
+    def restart(self) -> None:
+        """The stream begins again, after the last event."""
+        self._parser = sse.Parser(MAX_REPLY)
 
     @property
     def waiting(self) -> bool:
@@ -198,17 +239,21 @@ class EventReader:
         for frame in frames:
             if self.reply is not None:
                 return  # nothing belongs to the call any more
+            if frame.id is not None:
+                self.last_event = frame.id or None
+            if frame.retry is not None:
+                self.retry = min(max(int(frame.retry[:9]) / 1000, SHORTEST_RETRY), LONGEST_RETRY)
             try:
                 event = _event(frame)
             except GatewayError as problem:
-                if problem.request_id == self._id:
+                if self._id is not None and problem.request_id == self._id:
                     raise ServerMisbehaved(self.server, f"its reply is not JSON-RPC: {problem.message}") from None
                 self._dropped = _drop(self.server, self._dropped, problem.message)
                 continue
             if event is None:
                 continue
             message = event.message
-            if message is None or message.method is not None:
+            if message is None or message.method is not None or self._id is None:
                 self._events.append(event)
             elif _answers(message, self._id, self._status):
                 self.reply = Reply(message, self._status, event)

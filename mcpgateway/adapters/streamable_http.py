@@ -4,14 +4,15 @@ A link is a negotiation, and in the legacy era a session; it has no socket of it
 read by the calling task (`mcpgateway.adapters.http_replies`). Closing the connection cancels a modern call
 (2026-07-28, transports); a legacy server is told with ``notifications/cancelled``.
 
-The stream that legacy servers may be asked for with GET is not opened: what a server sends outside its responses does
-not come.
+What comes on the streams that legacy servers are asked for with GET, and how a stream that was cut off is resumed, is
+the business of `mcpgateway.adapters.http_streams`.
 """
 
 from __future__ import annotations
 
 import logging
 import math
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
@@ -21,7 +22,19 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Continuation, Done, LinkStatistics, NoBack, Offer, Receive, Reply, Request
+from mcpgateway.adapters.base import (
+    Back,
+    Continuation,
+    Done,
+    LinkStatistics,
+    NoBack,
+    NoStream,
+    Offer,
+    Receive,
+    Reply,
+    Request,
+    StreamEnded,
+)
 from mcpgateway.adapters.http_replies import (
     MAX_REPLY,
     EventReader,
@@ -35,6 +48,7 @@ from mcpgateway.adapters.http_replies import (
     refusal,
     under_own_id,
 )
+from mcpgateway.adapters.http_streams import Streams
 from mcpgateway.config.model import HttpServer
 from mcpgateway.errors import (
     EraMismatch,
@@ -59,6 +73,8 @@ log = logging.getLogger("mcpgateway.server")
 
 COURTESY: Final = 2.0
 """Seconds for what a server is only told: cancellations, the end of a session."""
+ATTENTION: Final = 1.0
+"""Seconds for a server to answer the GET of a new link before the link is used all the same."""
 PROBE_TIMEOUT: Final = 10.0
 """Seconds for the answer to ``server/discover`` before a server is taken to be legacy (as the SDKs have it)."""
 
@@ -72,8 +88,9 @@ _DOES_NOT_KNOW: Final = frozenset({400, 404, 405, 406, 415})
 class StreamableHttpAdapter:
     """Reaches one server over Streamable HTTP. Owns the pool of connections to it, shared by its links."""
 
-    def __init__(self, config: HttpServer, poller: Poller) -> None:
+    def __init__(self, config: HttpServer, poller: Poller, *, chance: Callable[[], float] = random.random) -> None:
         self.server = config.name
+        self.chance = chance
         self.timeout = config.timeout
         self.pool = Pool(config.url, poller, connect_timeout=config.connect_timeout)
         self.links = 0
@@ -84,11 +101,13 @@ class StreamableHttpAdapter:
     async def connect(self, nursery: trio.Nursery, offer: Offer, receive: Receive) -> StreamableHttpLink:
         """Shake hands, in ``startup_timeout`` seconds; see `mcpgateway.adapters.base.Adapter`.
 
-        Nothing comes outside calls, so ``receive`` is not called.
+        ``receive`` is called on legacy links with a session whose ``offer.hears``.
         """
         try:
             with trio.fail_after(self._startup_timeout):
-                return await self._negotiate(nursery, offer)
+                link = await self._negotiate(nursery, offer)
+            await link.hear(receive)
+            return link
         except trio.TooSlowError:
             raise ServerUnavailable(self.server, f"no handshake within {self._startup_timeout:g} s") from None
         except ServerMisbehaved as problem:
@@ -102,7 +121,7 @@ class StreamableHttpAdapter:
         with trio.move_on_after(PROBE_TIMEOUT if offer.era is None else math.inf) as probe:
             negotiated = await self._discover(offer)
             if negotiated is not None:
-                return StreamableHttpLink(self, negotiated, nursery, None)
+                return StreamableHttpLink(self, negotiated, nursery, None, offer)
         if offer.era is Era.MODERN:
             raise EraMismatch(self.server, client=Era.MODERN.value, server_era=Era.LEGACY.value)
         try:
@@ -112,7 +131,7 @@ class StreamableHttpAdapter:
             negotiated = await self._discover(offer) if probe.cancelled_caught else None
         if negotiated is None:
             raise ServerUnavailable(self.server, "speaks neither era of MCP")
-        return StreamableHttpLink(self, negotiated, nursery, None)
+        return StreamableHttpLink(self, negotiated, nursery, None, offer)
 
     async def _discover(self, offer: Offer) -> Negotiated | None:
         """Probe for the modern era; ``None`` if the server does not speak it."""
@@ -149,7 +168,7 @@ class StreamableHttpAdapter:
         session = headers.get(_SESSION)
         try:
             negotiated = read_initialize(result, server=self.server, stateful=session is not None)
-            link = StreamableHttpLink(self, negotiated, nursery, session)
+            link = StreamableHttpLink(self, negotiated, nursery, session, offer)
         except ServerMisbehaved:
             with shielded(COURTESY):
                 await self.end_session({_SESSION: session})
@@ -196,7 +215,12 @@ class StreamableHttpLink:
     """One negotiation with a server, and its session where it keeps one. See `mcpgateway.adapters.base.Link`."""
 
     def __init__(
-        self, adapter: StreamableHttpAdapter, negotiated: Negotiated, nursery: trio.Nursery, session: bytes | None
+        self,
+        adapter: StreamableHttpAdapter,
+        negotiated: Negotiated,
+        nursery: trio.Nursery,
+        session: bytes | None,
+        offer: Offer,
     ) -> None:
         self.negotiated = negotiated
         self.closed = trio.Event()
@@ -212,6 +236,11 @@ class StreamableHttpLink:
         self._own = {b"mcp-protocol-version": revision, _SESSION: session}
         self._head = adapter.head(b"POST", self._own)
         self._waits: set[Wait] = set()
+        self._hears = offer.hears
+        self._streams = Streams(self._server, self._get, adapter.chance)
+        self._listening: set[Wait] = set()
+        """Streams that the client listens to; no calls."""
+        self._hearing = trio.CancelScope()
         self._calls = 0
         adapter.links += 1
         nursery.start_soon(self._live, name=f"link {self._server}")
@@ -229,6 +258,12 @@ class StreamableHttpLink:
 
     async def call(self, request: Request, back: Back) -> Reply:
         """See `mcpgateway.adapters.base.Link.call`. Costs 2 µs beside the pool's exchange, the codec included."""
+        if not (request.alone and self._hears):
+            return await self._call(request, back)
+        with self._streams.alone(back) as shared:
+            return await self._call(request, shared)
+
+    async def _call(self, request: Request, back: Back) -> Reply:
         wait, message = request.wait, request.message
         wait.check()
         if self.failure:
@@ -238,14 +273,39 @@ class StreamableHttpLink:
         head = self._head + lines(request.headers) if request.headers else self._head
         if message.method == _LISTEN:
             back = Subscription(back, message)
-        reply = await self._followed(wait, id, self._exchange(framed(head, message.encode_as(id)), id, wait, back))
+        reply = await self._followed(wait, id, self._exchange(framed(head, message.encode_as(id)), id, request, back))
         if message.method == _LISTEN:
             return Reply(under_own_id(reply.message, message), reply.status, reply.event)
         return reply
 
-    async def _exchange(self, data: bytes, id: bytes, wait: Wait, back: Back) -> Reply:
-        response = await self._pool.exchange(data, wait)
-        return await read_reply(self._server, response, id, wait, back, stateful=self._stateful)
+    async def _exchange(self, data: bytes, id: bytes, request: Request, back: Back) -> Reply:
+        response = await self._pool.exchange(data, request.wait)
+        if is_stream(response):
+            return await self._read_on(response, self._reader(response, id), id, request, back)
+        return await read_reply(self._server, response, id, request.wait, back, stateful=self._stateful)
+
+    def _reader(self, response: Response, id: bytes) -> EventReader:
+        return EventReader(self._server, response.status, id, resumes=self._legacy)
+
+    async def _read_on(self, response: Response, reader: EventReader, id: bytes, request: Request, back: Back) -> Reply:
+        """Read a stream to the reply in it, which may come on another one that resumes it."""
+        try:
+            reply = await go_on(response, reader, request.wait, back)
+        except StreamEnded:
+            if not self._hears:
+                self._note(reader, id, request)
+                raise
+            response.close()
+            return await self._streams.resume(reader, request.wait, back)
+        finally:
+            response.close()
+        self._note(reader, id, request)
+        return reply
+
+    def _note(self, reader: EventReader, id: bytes, request: Request) -> None:
+        """Remember whose call it was, where its client may resume the stream: it may have gone meanwhile."""
+        if reader.resumable and not self._hears:
+            self._streams.note(id, request.message.id or b"null")
 
     async def _followed(self, wait: Wait, id: bytes, reading: Awaitable[Reply]) -> Reply:
         """Await the reply of a call that is under way; however that fails, see to what the server has to know."""
@@ -266,13 +326,13 @@ class StreamableHttpLink:
         wait, message = request.wait, request.message
         if self.failure or message.method == _LISTEN or wait.ended is not None:
             return False
-        self._calls += 1
-        id = b"%d" % self._calls
+        id = b"%d" % (self._calls + 1)
         head = self._head + lines(request.headers) if request.headers else self._head
         flight = _Flight(self, request, id, done)
         abandon = self._pool.begin(framed(head, message.encode_as(id)), flight.arrived)
         if abandon is None:
             return False
+        self._calls += 1
         flight.abandon = abandon
         wait.wake = flight.ended
         self._waits.add(wait)
@@ -286,7 +346,7 @@ class StreamableHttpLink:
         self._waits.discard(wait)  # first: the wait may serve for another attempt, and must not end with the link
         if isinstance(problem, ServerSessionLost):
             self._end(problem.reason)
-        over = isinstance(problem, Refused) or (isinstance(problem, HttpError) and problem.unsent)
+        over = isinstance(problem, Refused | StreamEnded) or (isinstance(problem, HttpError) and problem.unsent)
         if self._legacy and not over and not self.closed.is_set():
             cancelled = jsonrpc.notification("notifications/cancelled", {"requestId": Raw(id)})
             self._nursery.start_soon(self._tell, cancelled, name=f"cancellation for {self._server}")
@@ -303,15 +363,17 @@ class StreamableHttpLink:
     async def notify(self, message: Message) -> None:
         """See `mcpgateway.adapters.base.Link.notify`; takes up to the server's ``timeout``.
 
-        On a modern link it does nothing: 2026-07-28 has no notifications of a client over HTTP.
+        On a modern link it does nothing: 2026-07-28 has no notifications of a client over HTTP. A cancellation names
+        a call whose stream was cut off by the client's id; the server gets the id that it knows.
         """
         self._check_open()
-        if not self._legacy:
+        known = self._streams.cancellation(message) if message.method == "notifications/cancelled" else message
+        if not self._legacy or known is None:
             await trio.lowlevel.checkpoint()
             return
         try:
             with trio.fail_after(self._adapter.timeout):
-                await self._deliver(message)
+                await self._deliver(known)
         except HttpError as problem:
             raise ServerUnavailable(self._server, str(problem)) from None
         except ServerSessionLost as problem:
@@ -328,6 +390,49 @@ class StreamableHttpLink:
         if response.status >= 300:
             raise refusal(self._server, response, body, stateful=self._stateful)
 
+    # ---- GET ---------------------------------------------------------------------------------------------------------
+
+    async def listen(
+        self, last_event: bytes | None, wait: Wait, back: Back, opened: Callable[[], Awaitable[None]]
+    ) -> None:
+        """See `mcpgateway.adapters.base.Listens`."""
+        self._check_open()
+        if not self._legacy:
+            raise NoStream("this revision has no GET; use subscriptions/listen")
+        self._listening.add(wait)
+        try:
+            await self._streams.relay(last_event, wait, back, opened)
+        except HttpError as problem:
+            raise ServerUnavailable(self._server, str(problem)) from None
+        finally:
+            self._listening.discard(wait)
+
+    async def hear(self, receive: Receive) -> None:
+        """Begin to hand over what comes outside calls, if that is this link's to do.
+
+        Returns when the server has answered, so that nothing is lost which it asks during the first call; but after
+        `ATTENTION` at the latest, because some answer with their first event only.
+        """
+        if self._hears and self._stateful:
+            self._nursery.start_soon(self._hear, receive, name=f"stream of {self._server}")
+            with trio.move_on_after(ATTENTION):
+                await self._streams.answered.wait()
+
+    async def _hear(self, receive: Receive) -> None:
+        with self._hearing:
+            try:
+                await self._streams.hear(receive)
+            except ServerSessionLost as problem:
+                self._end(problem.reason)
+        self._streams.answered.set()
+        self._adapter.tidy()
+
+    async def _get(self, last_event: bytes | None, wait: Wait) -> Response:
+        fields = {**self._own, b"last-event-id": last_event}
+        return await self._pool.exchange(self._adapter.head(b"GET", fields) + b"\r\n", wait)
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
+
     def _check_open(self) -> None:
         if self.closed.is_set():
             raise ServerUnavailable(self._server, self.failure)
@@ -339,7 +444,8 @@ class StreamableHttpLink:
         self.failure = why
         self.closed.set()
         self._adapter.links -= 1
-        for wait in list(self._waits):
+        self._hearing.cancel(reason=why)
+        for wait in [*self._waits, *self._listening]:
             wait.end(ServerUnavailable(self._server, why))
 
     async def aclose(self) -> None:
@@ -392,10 +498,11 @@ class _Flight:
         if not is_stream(response):
             self._hand_on(partial(self._read, response))
             return None
-        reader = EventReader(link._server, response.status, self._id)
+        reader = link._reader(response, self._id)
         reader.feed(response.piece())
         if reader.reply is not None and not reader.waiting:
             response.leave()
+            link._note(reader, self._id, self._request)
             return reader.reply
         self._hand_on(partial(self._go_on, response, reader))
         return None
@@ -429,11 +536,9 @@ class _Flight:
         )
 
     async def _go_on(self, response: Response, reader: EventReader, back: Back) -> Reply:
-        wait = self._request.wait
-        try:
-            return await self._link._followed(wait, self._id, go_on(response, reader, wait, back))
-        finally:
-            response.close()
+        link, request = self._link, self._request
+        reading = link._read_on(response, reader, self._id, request, back)
+        return await link._followed(request.wait, self._id, reading)
 
 
 def framed(head: bytes, body: bytes) -> bytes:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Continuation, Done, Outcome, Reply, Request
+from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.config.model import Isolation
 from mcpgateway.errors import ServerError, ServerSessionLost, ServerTimeout
@@ -27,6 +29,9 @@ from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
 
 UNBOUNDED = frozenset({"subscriptions/listen"})
 """Methods whose reply comes when the subscription ends: no deadline."""
+
+Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
+"""`mcpgateway.adapters.base.Listens.listen`."""
 
 _MODERN = LinkKey(Era.MODERN)
 
@@ -149,7 +154,9 @@ class Dispatcher:
         slot = server.take(key) if key.owner or not alone else None
         if slot is None:
             with interruptible(wait):
-                slot = await server.acquire(key, alone=alone, initialize=_handshake(server, caller, key))
+                own = caller.handshake is not None
+                initialize = _handshake(server, caller, key)
+                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
         assert slot.link is not None
         request = Request(message, wait, headers, alone=alone or slot.alone)
         return await self._finish(server, slot, caller, wait, back, partial(slot.link.call, request))
@@ -169,6 +176,10 @@ class Dispatcher:
         relay = Relay(caller, link, back, wait)
         try:
             reply = await run(relay)
+        except StreamEnded:
+            server.release(slot)
+            relay.asked = ()  # the call goes on, and its questions with it
+            raise
         except BaseException as problem:
             server.release(slot, close=link.closed.is_set() or (slot.alone and server.pipe and _given_up(problem)))
             raise
@@ -201,11 +212,28 @@ class Dispatcher:
         if begin is not None:
             _bound(wait, server)
             flight = _Flight(self, server, slot, caller, message, wait, headers, done)
+            self._sweeper.add(wait)
             if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):
-                self._sweeper.add(wait)
                 return True
+            self._sweeper.discard(wait)
         server.release(slot)
         return False
+
+    async def listen(
+        self, server: Server, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack
+    ) -> None:
+        """Give a client the stream of a session that is its own; see `mcpgateway.adapters.base.Listens`."""
+        key = key_for(caller, server)
+        with interruptible(wait):
+            slot = await server.acquire(key, initialize=_handshake(server, caller, key), hears=False)
+        assert slot.link is not None
+        listen: Listen | None = getattr(slot.link, "listen", None)
+        try:
+            if listen is None:
+                raise NoStream("the server has no stream outside calls")
+            await listen(last_event, wait, Relay(caller, slot.link, back, wait), back.open)
+        finally:
+            server.release(slot)
 
     async def tell(self, server: Server, caller: Caller, message: Message) -> None:
         """Send a client's notification to a server, on the link that its calls use, if there is one."""

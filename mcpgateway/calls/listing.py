@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import lru_cache
+from typing import Final, TypeVar
 
+import attrs
 import msgspec
 import trio
 from msgspec import Raw
@@ -15,6 +18,9 @@ from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
 from mcpgateway.protocol.capabilities import declared
+from mcpgateway.protocol.param_headers import MARK, find_invalid
+from mcpgateway.protocol.results import Hints, hints_of, strictest
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
@@ -32,30 +38,73 @@ CAPABILITIES: Final = {
     Kind.TEMPLATES: "resources",
 }
 MAX_PAGES: Final = 1000
+_MARK: Final = MARK.encode()
+T = TypeVar("T")
+log = logging.getLogger("mcpgateway.server")
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
-async def fetch(dispatcher: Dispatcher, server: Server, caller: Caller, kind: Kind) -> tuple[Item, ...]:
-    """Everything of one kind that a server lists for such a caller; nothing if it does not have the capability.
+@attrs.frozen
+class Listing:
+    """What one server lists, and for how long that may be kept: the strictest of its pages."""
+
+    items: tuple[Item, ...]
+    hints: Hints
+
+
+async def fetch(dispatcher: Dispatcher, server: Server, caller: Caller, kind: Kind) -> Listing | None:
+    """Everything of one kind that a server lists for such a caller; ``None`` if it does not have the capability.
 
     :raises GatewayError: the server could not be asked, or answered with something else
     """
-    negotiated = server.spoken.get(era_for(caller, server))
+    era = era_for(caller, server)
+    negotiated = server.spoken.get(era)
     if negotiated is not None and not declared(negotiated.capabilities, CAPABILITIES[kind]):
-        return ()
+        return None
+    entries, hints = await pages(dispatcher, server, caller, METHODS[kind], kind.value)
+    items = read(kind, entries)
+    if kind is Kind.TOOLS and not server.pipe and era is Era.MODERN:
+        items = _mirrorable(server.name, items)
+    return Listing(items, hints)
+
+
+async def pages(
+    dispatcher: Dispatcher, server: Server, caller: Caller, method: str, member: str
+) -> tuple[list[Raw], Hints]:
+    """The entries of all pages of a listing, and the strictest hints among them.
+
+    :raises GatewayError: the server could not be asked, or answered with something else
+    """
     entries: list[Raw] = []
+    hints: list[Hints] = []
     cursor: Raw | None = None
     seen: set[bytes] = set()
     for _ in range(MAX_PAGES):
-        members = await ask(dispatcher, server, caller, METHODS[kind], {} if cursor is None else {"cursor": cursor})
-        entries += _entries(server, members.get(kind.value))
+        members = await ask(dispatcher, server, caller, method, {} if cursor is None else {"cursor": cursor})
+        entries += _entries(server, members.get(member))
+        hints.append(hints_of(members))
         cursor = members.get("nextCursor")
         if cursor is None or cursor == jsonrpc.NULL:
-            return read(kind, entries)
+            return entries, strictest(hints)
         if bytes(cursor) in seen:
-            raise ServerMisbehaved(server.name, f"pages of {METHODS[kind]} lead in a circle")
+            raise ServerMisbehaved(server.name, f"pages of {method} lead in a circle")
         seen.add(bytes(cursor))
-    raise ServerMisbehaved(server.name, f"lists more than {MAX_PAGES} pages of {METHODS[kind]}")
+    raise ServerMisbehaved(server.name, f"lists more than {MAX_PAGES} pages of {method}")
+
+
+def _mirrorable(server: str, items: Iterable[Item]) -> tuple[Item, ...]:
+    """The tools whose marks of mirrored arguments are good: a client over HTTP must not show the others."""
+    return tuple(
+        item for item in items if _MARK not in bytes(item.raw) or not _bad_mark(server, item.name, bytes(item.raw))
+    )
+
+
+@lru_cache(maxsize=1024)  # remembered so that each is logged once
+def _bad_mark(server: str, tool: str, raw: bytes) -> bool:
+    problem = find_invalid(jsonrpc.value_of(jsonrpc.members_of(raw).get("inputSchema", jsonrpc.NULL)))
+    if problem is not None:
+        log.warning("server %r: tool %r is not shown: %s", server, tool, problem)
+    return problem is not None
 
 
 async def ask(
@@ -82,21 +131,15 @@ def _entries(server: Server, raw: Raw | None) -> list[Raw]:
         raise ServerMisbehaved(server.name, "lists something that is not a list") from None
 
 
-async def fetch_all(
-    dispatcher: Dispatcher,
-    servers: Sequence[Server],
-    caller: Caller,
-    kind: Kind,
-    *,
-    startup_wait: float,
-    list_timeout: float,
-) -> tuple[dict[str, tuple[Item, ...]], dict[str, str]]:
-    """The listings of several servers, and the names of those that are missing, each with the reason.
+async def gather(
+    servers: Sequence[Server], fetch: Callable[[Server], Awaitable[T]], *, startup_wait: float, list_timeout: float
+) -> tuple[dict[str, T], dict[str, str]]:
+    """What several servers list, each fetched by ``fetch``, and the names of those missing, each with the reason.
 
     A server that has never been up is waited for until ``startup_wait``; every one has ``list_timeout`` to answer. One
     that fails costs the others nothing.
     """
-    listings: dict[str, tuple[Item, ...]] = {}
+    found: dict[str, T] = {}
     missing: dict[str, str] = {}
 
     async def one(server: Server) -> None:
@@ -105,7 +148,7 @@ async def fetch_all(
             return
         try:
             with trio.move_on_after(list_timeout) as scope:
-                listings[server.name] = await fetch(dispatcher, server, caller, kind)
+                found[server.name] = await fetch(server)
             if scope.cancelled_caught:
                 missing[server.name] = f"did not list within {list_timeout:g} s"
         except GatewayError as problem:
@@ -114,4 +157,4 @@ async def fetch_all(
     async with trio.open_nursery() as nursery:
         for server in servers:
             nursery.start_soon(one, server)
-    return listings, {server.name: missing[server.name] for server in servers if server.name in missing}
+    return found, {server.name: missing[server.name] for server in servers if server.name in missing}

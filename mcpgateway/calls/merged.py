@@ -1,8 +1,4 @@
-"""A namespace that shows several servers as one: tables of what they list, and answers of the gateway's own.
-
-What one client sees depends on its era and capabilities (servers list differently), so tables are kept per both. A
-listing is always fetched anew and replaces the table; a call looks its name up, and lists once if it finds nothing.
-"""
+"""A namespace that shows several servers as one: who answers each method, the gateway itself included."""
 
 from __future__ import annotations
 
@@ -13,27 +9,37 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Continuation, Done, Outcome, Reply
+from mcpgateway.adapters.base import Back, Done, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher
-from mcpgateway.calls.listing import fetch_all
-from mcpgateway.calls.namespace import NoStream, StreamBack, forwarded, speaks
+from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.cursors import Cursors, invalid, page
+from mcpgateway.calls.introduction import instructions, offered, reach
+from mcpgateway.calls.listing import gather, pages
+from mcpgateway.calls.mirrors import Mirrors
+from mcpgateway.calls.namespace import StreamBack, forwarded, speaks
+from mcpgateway.calls.outcomes import then
+from mcpgateway.calls.subscriptions import TARGETED, Subscription, parts, texts
+from mcpgateway.calls.tables import Tables
 from mcpgateway.calls.targets import named, text_of, unknown, with_name
-from mcpgateway.catalog.items import SERVER_META, Item, Kind
+from mcpgateway.calls.tasks import METHODS as TASK_METHODS
+from mcpgateway.calls.tasks import Tasks
+from mcpgateway.catalog.items import SERVER_META, Kind
 from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
-from mcpgateway.catalog.table import Table, build
 from mcpgateway.catalog.templates import template_routes
-from mcpgateway.errors import GatewayError, InvalidParams, MethodNotFound, ServerError, UnsupportedVersion
-from mcpgateway.jsonrpc import Message, members_of, raw_of
+from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound, ServerError
+from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.answers import answer_initialize, discover_result
-from mcpgateway.protocol.capabilities import merge_capabilities
-from mcpgateway.protocol.envelope import with_meta
+from mcpgateway.protocol.capabilities import declared, merge_capabilities
+from mcpgateway.protocol.methods import REQUESTS
 from mcpgateway.protocol.negotiated import Negotiated
-from mcpgateway.protocol.revisions import Era, revisions_of
-from mcpgateway.servers.ledger import LinkKey
+from mcpgateway.protocol.results import fill
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.wire.waiting import Wait
+from mcpgateway.sessions.sealing import Sealer
+from mcpgateway.sessions.store import Session
+from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
 
 MISSING_META = "io.github.mcpgateway/missing"
 """The member of a listing's ``_meta`` that names the servers it lacks, each with the reason."""
@@ -44,9 +50,6 @@ _LISTED = {
     "resources/list": Kind.RESOURCES,
     "resources/templates/list": Kind.TEMPLATES,
 }
-_MAX_VIEWS = 64
-"""Capability sets whose tables are kept at a time."""
-
 Answer = Callable[[Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
 
 
@@ -59,52 +62,72 @@ class MergedNamespace:
         servers: Sequence[Server],
         views: Mapping[str, ServerView],
         dispatcher: Dispatcher,
+        changes: Changes,
         *,
         naming: Naming,
         mode: NamingMode,
         server_info: Raw,
         startup_wait: float,
         list_timeout: float,
+        sealer: Sealer,
+        sweeper: Sweeper,
+        page_size: int = 1000,
     ) -> None:
         self.name = name
         self.servers = tuple(servers)
         self._by_name = {server.name: server for server in servers}
-        self._views = views
         self._dispatcher = dispatcher
-        self._naming = naming
-        self._mode = mode
+        self._changes = changes
         self._server_info = server_info
         self._startup_wait = startup_wait
         self._list_timeout = list_timeout
-        self._tables: dict[tuple[Era | None, bytes], dict[Kind, Table]] = {}
-        self._locks: dict[tuple[Era | None, bytes, Kind], trio.Lock] = {}
-        """One listing at a time for calls that look for a name: the others take what it found."""
-        self._listings: dict[tuple[Era | None, bytes, Kind], dict[str, tuple[Item, ...]]] = {}
-        """What each server last listed: what a server that is away for a moment still shows."""
+        self._sweeper = sweeper
+        self._page_size = page_size
+        self._cursors = Cursors(sealer, name)
+        self._tasks = Tasks()
+        self._mirrors = Mirrors(dispatcher)
+        self._tables = Tables(
+            dispatcher,
+            self.servers,
+            views,
+            naming=naming,
+            mode=mode,
+            startup_wait=startup_wait,
+            list_timeout=list_timeout,
+        )
         self._answers: dict[str, Answer] = {
             "completion/complete": self._complete,
             "logging/setLevel": self._set_level,
             "ping": self._ping,
             "prompts/get": self._call_prompt,
             "resources/read": self._call_resource,
+            "resources/subscribe": self._subscribe_resource,
+            "resources/unsubscribe": self._unsubscribe_resource,
             "server/discover": self._discover,
+            "subscriptions/listen": self._subscribe,
+            "tasks/list": self._list_tasks,
             "tools/call": self._call_tool,
             **dict.fromkeys(_LISTED, self._list),
+            **dict.fromkeys(TASK_METHODS, self._task),
         }
 
     @property
     def keeps_sessions(self) -> bool:
         return True
 
+    @property
+    def passes_through(self) -> bool:
+        return False
+
     # ---- what the gateway is asked itself ----------------------------------------------------------------------------
 
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
-        known = await self._known(caller, Era.LEGACY)
+        known = await self._reach(caller, Era.LEGACY)
         result = answer_initialize(
             params,
-            capabilities=_offered(known),
+            capabilities=offered(known, Era.LEGACY),
             server_info=self._server_info,
-            instructions=_instructions(known),
+            instructions=instructions(known),
         )
         return raw_of(result), True
 
@@ -113,47 +136,16 @@ class MergedNamespace:
     ) -> Reply:
         if caller.era is Era.LEGACY:
             raise MethodNotFound("Method not found: server/discover")
-        known = await self._known(caller, Era.MODERN)
+        known = await self._reach(caller, Era.MODERN)
         return _reply(
             message,
             discover_result(
-                capabilities=_offered(known), server_info=self._server_info, instructions=_instructions(known)
+                capabilities=offered(known, Era.MODERN), server_info=self._server_info, instructions=instructions(known)
             ),
         )
 
-    async def _known(self, caller: Caller, era: Era) -> dict[str, Negotiated | None]:
-        """What was negotiated with the servers that speak, or may speak, an era; ``None`` where none was reached yet.
-
-        :raises UnsupportedVersion: there are servers, and none does
-        """
-        modern = era is Era.MODERN
-        with trio.move_on_after(self._startup_wait):
-            for server in self.servers:
-                await server.tried.wait()
-        async with trio.open_nursery() as nursery:
-            for server in self.servers:
-                if server.spoken and era not in server.spoken:
-                    nursery.start_soon(self._try_era, server, LinkKey(era, b"" if modern else caller.capability_set))
-        speaking = [server for server in self.servers if speaks(server, era)]
-        if self.servers and not speaking:
-            other = Era.LEGACY if modern else Era.MODERN
-            raise UnsupportedVersion(
-                f"the servers here speak only the {other.value} era of MCP, the client the {era.value} era; "
-                "this gateway does not translate between them yet",
-                data={"supported": list(revisions_of(other)), "client_era": era.value, "server_era": other.value},
-            )
-        return {
-            server.name: server.spoken.get(era) or next(filter(None, server.spoken.values()), None)
-            for server in speaking
-        }
-
-    async def _try_era(self, server: Server, key: LinkKey) -> None:
-        """Find out whether a server that speaks one era speaks the other too."""
-        with trio.move_on_after(self._list_timeout):
-            try:
-                server.release(await server.acquire(key))
-            except GatewayError:
-                return
+    async def _reach(self, caller: Caller, era: Era) -> dict[str, Negotiated | None]:
+        return await reach(self.servers, caller, era, startup_wait=self._startup_wait, list_timeout=self._list_timeout)
 
     async def _ping(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
@@ -175,7 +167,10 @@ class MergedNamespace:
             if negotiated is None or "logging" not in members_of(negotiated.capabilities):
                 continue
             try:
-                answer = await self._dispatcher.call(server, caller, message, wait, back)
+                if caller.session is None:
+                    answer = await self._dispatcher.call(server, caller, message, wait, back)
+                else:
+                    answer = await self._changes.interests.serve(server, caller.session, message, wait, back)
             except ServerError:
                 continue
             if answer.message.error is not None:
@@ -189,55 +184,50 @@ class MergedNamespace:
     ) -> Reply:
         kind = _LISTED[message.method or ""]
         cursor = members_of(message.params).get("cursor")
-        if cursor is not None and cursor != jsonrpc.NULL:
-            raise InvalidParams("Invalid cursor: this listing has one page")
-        table, missing = await self.refresh(caller, kind)
-        result: dict[str, object] = {kind.value: table.items}
+        if cursor is None or cursor == jsonrpc.NULL:
+            after = None
+            listed = await self._tables.refresh(caller, kind)
+        else:
+            after = await self._cursors.open(caller, kind, text_of(cursor, "params.cursor"))
+            listed = await self._tables.listed(caller, kind)
+        shown, last = page(listed.table.entries, after, self._page_size)
+        result: dict[str, object] = {kind.value: [entry.raw for entry in shown]}
+        if last is not None:
+            result["nextCursor"] = await self._cursors.seal(caller, kind, last)
         if caller.era is Era.MODERN:
-            result |= {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"}
-        if missing:
-            result["_meta"] = {MISSING_META: missing}
+            result |= {"resultType": "complete", **listed.hints.members()}
+        if caller.session is not None:
+            caller.session.seen[kind.value] = listed.table.fingerprint
+        if listed.missing:
+            result["_meta"] = {MISSING_META: listed.missing}
         return _reply(message, result)
 
-    async def refresh(self, caller: Caller, kind: Kind) -> tuple[Table, dict[str, str]]:
-        """List all servers anew for such a caller; the table, and the servers that are missing, with reasons."""
-        listings, missing = await fetch_all(
-            self._dispatcher,
-            self.servers,
-            caller,
-            kind,
+    async def _list_tasks(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """``tasks/list`` (2025-11-25): of all that the servers list, what they made for this principal."""
+        if caller.era is Era.MODERN:
+            raise MethodNotFound("Method not found: tasks/list")
+        cursor = members_of(message.params).get("cursor")
+        if cursor is not None and cursor != jsonrpc.NULL:
+            raise invalid("this listing has one page")
+        keeping = [server for server in self._speaking(caller) if _declares(server, "tasks")]
+        listings, missing = await gather(
+            keeping,
+            lambda server: pages(self._dispatcher, server, caller, "tasks/list", "tasks"),
             startup_wait=self._startup_wait,
             list_timeout=self._list_timeout,
         )
-        view = (caller.era, caller.capability_set)
-        if view not in self._tables and len(self._tables) >= _MAX_VIEWS:
-            oldest = next(iter(self._tables))
-            del self._tables[oldest]
-            self._listings = {key: value for key, value in self._listings.items() if key[:2] != oldest}
-            self._locks = {key: value for key, value in self._locks.items() if key[:2] != oldest}
-        last = self._listings.setdefault((*view, kind), {})
-        last.update(listings)
-        table = build(kind, self._views, last, self._naming, self._mode)
-        self._tables.setdefault(view, {})[kind] = table
-        return table, missing
+        tasks = [
+            task
+            for server in keeping
+            if server.name in listings
+            for task in self._tasks.mine(caller.principal, server.name, listings[server.name][0])
+        ]
+        return _reply(message, {"tasks": tasks, **({"_meta": {MISSING_META: missing}} if missing else {})})
 
     def _speaking(self, caller: Caller) -> list[Server]:
         return [server for server in self.servers if speaks(server, caller.era)]
-
-    def _table(self, caller: Caller, kind: Kind) -> Table | None:
-        return self._tables.get((caller.era, caller.capability_set), {}).get(kind)
-
-    async def _find(self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None]) -> Target | None:
-        """Look something up in the table, and once more in a new one where it is not there."""
-        seen = self._table(caller, kind)
-        target = find(seen) if seen is not None else None
-        if target is not None:
-            return target
-        async with self._locks.setdefault((caller.era, caller.capability_set, kind), trio.Lock()):
-            table = self._table(caller, kind)
-            if table is None or table is seen:
-                table, _ = await self.refresh(caller, kind)
-        return find(table)
 
     # ---- calls -------------------------------------------------------------------------------------------------------
 
@@ -246,13 +236,22 @@ class MergedNamespace:
     ) -> Reply:
         answer = self._answers.get(message.method or "")
         if answer is None:
-            raise MethodNotFound(f"Method not found: {(message.method or '')[:200]}")
+            return await self._other(caller, message, wait, back, headers)
         return await answer(caller, message, wait, back, headers)
+
+    async def _other(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """A method that no revision knows goes to the one server, if there is but one: nobody else could mean it."""
+        method = message.method or ""
+        if len(self.servers) != 1 or any(method in REQUESTS[era] for era in Era):
+            raise MethodNotFound(f"Method not found: {method[:200]}")
+        return await self._dispatch(self.servers[0].name, caller, message, wait, back, headers)
 
     def begin(
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
     ) -> bool:
-        if message.method != "tools/call" or (table := self._table(caller, Kind.TOOLS)) is None:
+        if message.method != "tools/call" or (table := self._tables.known(caller, Kind.TOOLS)) is None:
             return False
         try:
             target = table.route(named(message, "name"))
@@ -260,33 +259,31 @@ class MergedNamespace:
             return False
         if target is None:
             return False
+        server, name = self._by_name[target.server], target.server
         message, headers = with_name(message, "name", target.original, headers)
+        if not self._mirrors.clear(server, headers):
+            return False
         along = forwarded(headers) if headers is not None else None
-
-        def stamped(outcome: Outcome) -> None:
-            if isinstance(outcome, Reply):
-                done(_stamped(outcome, target.server))
-            elif isinstance(outcome, Exception):
-                done(outcome)
-            else:
-                done(partial(_stamp_later, outcome, target.server))
-
-        return self._dispatcher.begin(self._by_name[target.server], caller, message, wait, along, stamped)
+        finished = then(lambda reply: self._finished(caller, "tools/call", name, reply), done)
+        return self._dispatcher.begin(server, caller, message, wait, along, finished)
 
     async def _call_tool(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
         name = named(message, "name")
-        target = await self._find(caller, Kind.TOOLS, lambda table: table.route(name))
+        target = await self._tables.find(caller, Kind.TOOLS, lambda table: table.route(name))
         if target is None:
             raise unknown("tool", name)
-        return await self._call(target, "name", caller, message, wait, back, headers)
+        message, headers = with_name(message, "name", target.original, headers)
+        with interruptible(wait):
+            await self._mirrors.check(self._by_name[target.server], caller, message, headers)
+        return await self._dispatch(target.server, caller, message, wait, back, headers)
 
     async def _call_prompt(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
         name = named(message, "name")
-        target = await self._find(caller, Kind.PROMPTS, lambda table: table.route(name))
+        target = await self._tables.find(caller, Kind.PROMPTS, lambda table: table.route(name))
         if target is None:
             raise unknown("prompt", name)
         return await self._call(target, "name", caller, message, wait, back, headers)
@@ -300,16 +297,16 @@ class MergedNamespace:
 
     async def _resource(self, caller: Caller, uri: str) -> Target:
         """Who reads a URI: who lists it, else whose template it fits."""
-        listed = self._table(caller, Kind.RESOURCES)
+        listed = self._tables.known(caller, Kind.RESOURCES)
         target = (
             listed.route(uri)
             if listed is not None
-            else await self._find(caller, Kind.RESOURCES, lambda table: table.route(uri))
+            else await self._tables.find(caller, Kind.RESOURCES, lambda table: table.route(uri))
         )
         if target is None:
-            target = await self._find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
+            target = await self._tables.find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
         if target is None and listed is not None:
-            target = await self._find(caller, Kind.RESOURCES, lambda table: table.route(uri))
+            target = await self._tables.find(caller, Kind.RESOURCES, lambda table: table.route(uri))
         if target is None:
             raise unknown("resource", uri)
         return target
@@ -322,7 +319,7 @@ class MergedNamespace:
         reference = members_of(params.get("ref"))
         member, kind = ("uri", Kind.TEMPLATES) if "uri" in reference else ("name", Kind.PROMPTS)
         name = text_of(reference.get(member), f"params.ref.{member}")
-        target = await self._find(caller, kind, lambda table: table.route(name))
+        target = await self._tables.find(caller, kind, lambda table: table.route(name))
         if target is None:
             raise unknown("resource template" if member == "uri" else "prompt", name)
         params["ref"] = raw_of({**reference, member: target.original})
@@ -354,11 +351,112 @@ class MergedNamespace:
         server = self._by_name[name]
         along = forwarded(headers) if headers is not None else None
         reply = await self._dispatcher.call(server, caller, message, wait, back, along)
-        return _stamped(reply, name)
+        return self._finished(caller, message.method or "", name, reply)
+
+    def _finished(self, caller: Caller, method: str, server: str, reply: Reply) -> Reply:
+        """A reply as the client gets it: with its server named, and tasks under the ids that the client knows."""
+        result = reply.message.result
+        if result is None:
+            return reply
+        try:
+            members = members_of(result)
+            if "task" in members or "taskId" in members or method in TASK_METHODS:
+                self._tasks.respell(caller.principal, server, members)
+            meta = members_of(members.get("_meta"))
+        except InvalidParams:
+            return reply  # not an object: the server's mistake, and the client's to see
+        meta[SERVER_META] = raw_of(server)
+        members["_meta"] = raw_of(meta)
+        if caller.era is Era.MODERN:
+            fill(method, members)
+        return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
+
+    async def _task(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """What is asked about one task goes to the server that made it."""
+        method = message.method or ""
+        if caller.era is not None and method not in REQUESTS[caller.era]:
+            raise MethodNotFound(f"Method not found: {method}")
+        target = self._tasks.find(caller.principal, named(message, "taskId"))
+        return await self._call(target, "taskId", caller, message, wait, back, headers)
+
+    # ---- subscriptions -----------------------------------------------------------------------------------------------
+
+    async def _subscribe_resource(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """``resources/subscribe`` (legacy), at the server whose resource it is."""
+        session = _session_of(caller, message)
+        uri = named(message, "uri")
+        target = await self._resource(caller, uri)
+        message, _ = with_name(message, "uri", target.original, None)
+        server = self._by_name[target.server]
+        reply = await self._changes.interests.serve(server, session, message, wait, back, shown=uri)
+        return self._finished(caller, message.method or "", target.server, reply)
+
+    async def _unsubscribe_resource(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """``resources/unsubscribe`` (legacy), also of a resource that is not listed any more."""
+        session = _session_of(caller, message)
+        found = self._changes.interests.subscriptions.known_as(session, named(message, "uri"))
+        if found is None:
+            return _reply(message, {})
+        (server, _), original = found
+        message, _ = with_name(message, "uri", original, None)
+        reply = await self._changes.interests.serve(server, session, message, wait, back)
+        return self._finished(caller, message.method or "", server.name, reply)
+
+    async def _subscribe(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """``subscriptions/listen`` (2026-07-28), at every server that it concerns."""
+        if caller.era is not Era.MODERN:
+            raise MethodNotFound("Method not found: subscriptions/listen")
+        raw = members_of(members_of(message.params).get("notifications"))
+        wanted = {member: value_of(value) for member, value in raw.items()}
+        along = forwarded(headers) if headers is not None else None
+
+        async def listen(server: str, part: Message, back: Back) -> Reply:
+            return await self._dispatcher.call(self._by_name[server], caller, part, Wait(), back, along)
+
+        asked = parts(wanted, self._offers(caller), await self._targets(caller, wanted))
+        subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))
+        return await subscription.run(wait, self._sweeper, self._list_timeout)
+
+    def _offers(self, caller: Caller) -> dict[str, Mapping[str, JSON] | None]:
+        """The modern capabilities of all servers that may speak the era; ``None`` where they are not known yet."""
+        found: dict[str, Mapping[str, JSON] | None] = {}
+        for server in self._speaking(caller):
+            negotiated = server.spoken.get(Era.MODERN)
+            found[server.name] = None if negotiated is None else merge_capabilities([negotiated.capabilities])
+        return found
+
+    async def _targets(self, caller: Caller, wanted: Mapping[str, JSON]) -> dict[tuple[str, str], Target]:
+        """Whose each resource and task is that a subscription names; what is unknown is absent."""
+        found: dict[tuple[str, str], Target] = {}
+        for member in TARGETED:
+            for name in texts(wanted.get(member)):
+                try:
+                    found[member, name] = (
+                        self._tasks.find(caller.principal, name)
+                        if member == "taskIds"
+                        else await self._resource(caller, name)
+                    )
+                except InvalidParams:
+                    continue
+        return found
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
-        await trio.lowlevel.checkpoint()
-        raise NoStream("the servers have nothing to say outside calls")
+        if caller.session is None:
+            await trio.lowlevel.checkpoint()
+            raise NoStream("there is a stream in sessions only")
+        await self._changes.listen(self, caller.session, wait, back)
+
+    async def renew(self, caller: Caller, kind: Kind) -> int | None:
+        listed = await self._tables.refresh(caller, kind)
+        return None if listed.missing else listed.table.fingerprint
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/roots/list_changed":
@@ -369,48 +467,18 @@ class MergedNamespace:
                     continue
 
 
-def _stamped(reply: Reply, server: str) -> Reply:
-    """A reply whose result names its server."""
-    result = reply.message.result
-    if result is None:
-        return reply
-    try:
-        stamped = with_meta(result, {SERVER_META: server})
-    except InvalidParams:
-        return reply  # not an object: the server's mistake, and the client's to see
-    return Reply(reply.message.replace(result=stamped), reply.status, reply.event)
+def _declares(server: Server, capability: str) -> bool:
+    """Whether a server that was reached in the legacy era has a capability."""
+    negotiated = server.spoken.get(Era.LEGACY)
+    return negotiated is not None and declared(negotiated.capabilities, capability)
 
 
-async def _stamp_later(continuation: Continuation, server: str, back: Back) -> Reply:
-    return _stamped(await continuation(back), server)
+def _session_of(caller: Caller, message: Message) -> Session:
+    """The session that a method needs which there is in legacy sessions only."""
+    if caller.session is None:
+        raise MethodNotFound(f"Method not found: {message.method}")
+    return caller.session
 
 
 def _reply(message: Message, result: object) -> Reply:
     return Reply(jsonrpc.result(message.id or b"null", result))
-
-
-_UNREACHED = Raw(b'{"tools":{},"prompts":{},"resources":{}}')
-"""What a server may turn out to offer that was not reached yet: whoever is not told never asks."""
-
-
-def _offered(known: Mapping[str, Negotiated | None]) -> dict[str, object]:
-    """The servers' capabilities united, without what the gateway does not carry in merged namespaces yet."""
-    merged = merge_capabilities(
-        _UNREACHED if negotiated is None else negotiated.capabilities for negotiated in known.values()
-    )
-    offered: dict[str, object] = {}
-    for name in ("tools", "prompts", "resources", "completions", "logging"):
-        value = merged.get(name)
-        if isinstance(value, dict):
-            offered[name] = {key: entry for key, entry in value.items() if key not in ("listChanged", "subscribe")}
-    return offered
-
-
-def _instructions(known: Mapping[str, Negotiated | None]) -> str | None:
-    """What the servers tell their clients, each under its name."""
-    parts: list[str] = []
-    for name, negotiated in known.items():
-        raw = None if negotiated is None else members_of(negotiated.result).get("instructions")
-        if raw is not None and raw != jsonrpc.NULL:
-            parts.append(f"# {name}\n\n{text_of(raw, 'instructions')}")
-    return "\n\n".join(parts) or None

@@ -12,18 +12,12 @@ from typing import Protocol
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Reply
-from mcpgateway.errors import MethodNotFound
+from mcpgateway.catalog.items import Kind
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
-
-
-class NoStream(MethodNotFound):
-    """There is no stream of what servers say outside calls."""
-
-    status = 405
 
 
 class StreamBack(Back, Protocol):
@@ -45,6 +39,10 @@ class Namespace(Protocol):
     @property
     def keeps_sessions(self) -> bool:
         """Whether legacy requests need a session; otherwise they may come without one, as the server takes them."""
+
+    @property
+    def passes_through(self) -> bool:
+        """Whether each legacy session here has a link of its own to the one server, on which all is as it is said."""
 
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         """Answer a legacy handshake: the raw ``InitializeResult``, and whether a session is to be kept.
@@ -79,11 +77,14 @@ class Namespace(Protocol):
         :raises InvalidRequest: the session has one already (HTTP 409)
         """
 
+    async def renew(self, caller: Caller, kind: Kind) -> int | None:
+        """A server's listing has changed: make anew what such a caller sees; its fingerprint, ``None`` if unknown.
+
+        Two listings with equal fingerprints show the same, so that nobody has to be told.
+        """
+
     async def notify(self, caller: Caller, message: Message) -> None:
         """Pass a notification of a client on to whom it concerns."""
-
-
-MCP_HEADERS = (b"mcp-protocol-version", b"mcp-method", b"mcp-name")
 
 
 def forwarded(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

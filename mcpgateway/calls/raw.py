@@ -7,21 +7,27 @@ there are any, make the gateway look at tools. An unknown tool is the server's t
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 
 import msgspec
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Done, Reply
+from mcpgateway.adapters.base import Back, Done, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher
-from mcpgateway.calls.namespace import NoStream, StreamBack, forwarded
+from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.interests import LASTING
+from mcpgateway.calls.mirrors import Mirrors
+from mcpgateway.calls.namespace import StreamBack, forwarded
+from mcpgateway.calls.outcomes import complete, then
+from mcpgateway.calls.subscriptions import LISTEN, ended
 from mcpgateway.calls.targets import named, unknown, with_name
 from mcpgateway.catalog.direct import direct
 from mcpgateway.catalog.items import Kind, read
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import ErrorReply, InvalidParams, ServerUnavailable
+from mcpgateway.errors import ErrorReply, InvalidParams, MethodNotFound, ServerUnavailable, ShuttingDown
 from mcpgateway.jsonrpc import Message, members_of, raw_of
 from mcpgateway.protocol.answers import requested_revision
 from mcpgateway.protocol.negotiated import Negotiated
@@ -29,7 +35,7 @@ from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.wire.waiting import Wait
+from mcpgateway.wire.waiting import Wait, interruptible
 
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
@@ -48,14 +54,23 @@ class RawNamespace:
     """One server under its own names. ``view`` holds its rules; see `mcpgateway.calls.namespace.Namespace`."""
 
     def __init__(
-        self, name: str, server: Server, view: ServerView, dispatcher: Dispatcher, *, startup_wait: float
+        self,
+        name: str,
+        server: Server,
+        view: ServerView,
+        dispatcher: Dispatcher,
+        changes: Changes,
+        *,
+        startup_wait: float,
     ) -> None:
         self.name = name
         self.servers = (server,)
         self._server = server
         self._view = view
         self._dispatcher = dispatcher
+        self._changes = changes
         self._startup_wait = startup_wait
+        self._mirrors = Mirrors(dispatcher)
         ruled = any(rule != ToolRules() for rule in view.rules)
         self._direct = direct(server.name, view) if ruled else None
 
@@ -66,6 +81,10 @@ class RawNamespace:
         negotiated = self._server.spoken.get(Era.LEGACY)
         return negotiated is None or negotiated.stateful
 
+    @property
+    def passes_through(self) -> bool:
+        return self._server.isolation(Era.LEGACY) is Isolation.SESSION
+
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         server = self._server
         await server.known(self._startup_wait)
@@ -73,7 +92,8 @@ class RawNamespace:
             negotiated = await self._negotiated(LinkKey(Era.LEGACY, caller.capability_set), None)
             return _offered(negotiated.result, params, negotiated.revision), True
         try:
-            negotiated = await self._negotiated(LinkKey(Era.LEGACY, caller.capability_set, session), params)
+            key = LinkKey(Era.LEGACY, caller.capability_set, session)
+            negotiated = await self._negotiated(key, params, hears=False)
         except BaseException:
             server.end_owner(session)  # there will be none
             raise
@@ -83,9 +103,9 @@ class RawNamespace:
             server.end_owner(session)  # it keeps no session, so neither do we
         return negotiated.result, negotiated.stateful
 
-    async def _negotiated(self, key: LinkKey, params: Raw | None) -> Negotiated:
+    async def _negotiated(self, key: LinkKey, params: Raw | None, *, hears: bool = True) -> Negotiated:
         try:
-            slot = await self._server.acquire(key, initialize=params)
+            slot = await self._server.acquire(key, initialize=params, hears=hears)
         except ServerUnavailable as problem:
             if isinstance(problem.__cause__, ErrorReply):
                 raise Refused(problem.__cause__) from None
@@ -98,8 +118,12 @@ class RawNamespace:
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None
     ) -> Reply:
         server = self._server
+        if message.method == "initialize":  # of a modern client; on a pipe it would change the era for all
+            raise MethodNotFound("Method not found: initialize")
         if not server.tried.is_set():
             await server.known(self._startup_wait)
+        if message.method in LASTING and caller.session is not None and not self.passes_through:
+            return await self._changes.interests.serve(server, caller.session, message, wait, back)
         along: Mapping[bytes, bytes] | None = forwarded(headers) if headers is not None else None
         if self._direct is not None:
             if message.method == "tools/call":
@@ -109,16 +133,34 @@ class RawNamespace:
                     raise unknown("tool", name)
                 message, along = with_name(message, "name", target.original, along)
             elif message.method == "tools/list":
-                reply = await self._dispatcher.call(server, caller, message, wait, back, along)
-                return self._filtered(reply)
-        return await self._dispatcher.call(server, caller, message, wait, back, along)
+                return self._filtered(await self._whole(caller, message, wait, back, along))
+        if message.method == "tools/call" and not self._mirrors.clear(server, along):
+            with interruptible(wait):
+                await self._mirrors.check(server, caller, message, along)
+        return await self._whole(caller, message, wait, back, along)
+
+    async def _whole(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, along: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """The server's reply, with what the client's era requires of every result."""
+        try:
+            reply = await self._dispatcher.call(self._server, caller, message, wait, back, along)
+        except ShuttingDown:
+            if message.method != LISTEN:
+                raise
+            return ended(message)
+        return complete(message.method or "", reply) if caller.era is Era.MODERN else reply
 
     def begin(
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
     ) -> bool:
         server = self._server
-        if self._direct is not None or not server.tried.is_set():
+        if self._direct is not None or not server.tried.is_set() or message.method in LASTING:
             return False
+        if caller.era is Era.MODERN:
+            if message.method == "tools/call" and not self._mirrors.clear(server, headers):
+                return False
+            done = then(partial(complete, message.method or ""), done)
         along = forwarded(headers) if headers is not None else None
         return self._dispatcher.begin(server, caller, message, wait, along, done)
 
@@ -137,10 +179,25 @@ class RawNamespace:
         return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
+        if self._passes(caller):
+            await self._dispatcher.listen(self._server, caller, last_event, wait, back)
+            return
+        if caller.session is None:
+            await trio.lowlevel.checkpoint()
+            raise NoStream("there is a stream in sessions only")
+        await self._changes.listen(self, caller.session, wait, back)
+
+    async def renew(self, caller: Caller, kind: Kind) -> int | None:
         await trio.lowlevel.checkpoint()
-        raise NoStream("the server has nothing to say outside calls")
+        return None  # what the server lists passes through, unseen
+
+    def _passes(self, caller: Caller) -> bool:
+        """Whether the client's session is one with the server's, streams and all."""
+        return caller.handshake is not None and not self._server.pipe
 
     async def notify(self, caller: Caller, message: Message) -> None:
+        if message.method == "notifications/cancelled" and not self._passes(caller):
+            return  # on a wire in common the client's ids mean nothing, or somebody else's call
         if message.method != "notifications/initialized":  # the link said so when it was made
             await self._dispatcher.tell(self._server, caller, message)
 

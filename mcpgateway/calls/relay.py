@@ -8,14 +8,18 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Link
+from mcpgateway.calls.targets import level_of
 from mcpgateway.errors import GatewayError, MethodNotFound, ServerError
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.methods import CLIENT_CAPABILITIES
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.sessions.interests import passes
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
+
+LOG = "notifications/message"
 
 
 class Relay:
@@ -41,6 +45,8 @@ class Relay:
         if message is None or message.method is None or message.id is None:
             if message is not None and message.method == "notifications/progress":
                 self._wait.renew()
+            elif message is not None and message.method == LOG and not self._wanted(message):
+                return
             await self._back.send(event)
             return
         session = self._caller.session
@@ -48,7 +54,7 @@ class Relay:
             await self._answer(jsonrpc.result(message.id, {}))
             return
         try:
-            if session is None or not _may_ask(self._caller, message.method):
+            if session is None or not may_ask(self._caller, message.method):
                 raise MethodNotFound(f"the client did not declare what {message.method} needs")
             own = session.ask(self._link, message.id)
         except GatewayError as refusal:
@@ -56,6 +62,11 @@ class Relay:
             return
         self.asked += (own,)
         await self._back.send(Event(message.replace(id=Raw(own)), event.id, event.retry))
+
+    def _wanted(self, message: Message) -> bool:
+        """Whether a log message is for a client whose server logs for others too."""
+        session = self._caller.session
+        return session is None or session.level is None or passes(level_of(message), session.level)
 
     async def _answer(self, message: Message) -> None:
         try:
@@ -71,7 +82,8 @@ class Relay:
                 session.questions.pop(own, None)
 
 
-def _may_ask(caller: Caller, method: str) -> bool:
+def may_ask(caller: Caller, method: str) -> bool:
+    """Whether a client may be sent this request of a server: it declared what that needs."""
     if method == "ping":
         return True
     needed = CLIENT_CAPABILITIES.get(method)

@@ -49,3 +49,11 @@ def with_name(
 def unknown(kind: str, name: str) -> InvalidParams:
     """The refusal of what is not there, or not for this caller: the two look alike (MCP, tools, "Error handling")."""
     return InvalidParams(f"Unknown {kind}: {name[:200]}")
+
+
+def level_of(message: Message) -> str | None:
+    """The level of a log message; ``None`` where it has none that can be read."""
+    try:
+        return named(message, "level")
+    except InvalidParams:
+        return None

@@ -49,6 +49,11 @@ class Table:
         """The merged listing."""
         return tuple(entry.raw for entry in self.entries)
 
+    @property
+    def fingerprint(self) -> int:
+        """Equal for tables that list the same, as far as 64 bits tell; of no meaning outside this process."""
+        return hash(b"\n".join(entry.raw for entry in self.entries))
+
     def route(self, name: str) -> Target | None:
         """What a name stands for: an exposed name, or else an unambiguous alias. 0.05 µs."""
         return self._routes.get(name)

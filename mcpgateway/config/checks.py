@@ -81,6 +81,8 @@ def is_loopback(host: str) -> bool:
 def _gateway(config: Config) -> Iterator[Finding]:
     if config.lazy_above < 0:
         yield Finding(("lazy_above",), "must be 0 or more")
+    if config.page_size < 1:
+        yield Finding(("page_size",), "must be 1 or more")
 
 
 def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:

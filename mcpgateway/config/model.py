@@ -174,6 +174,8 @@ class Config:
     startup_wait: Seconds = 5.0
     list_timeout: Seconds = 5.0
     shutdown_timeout: Seconds = 10.0
+    page_size: int = 1000
+    """Entries on a page of a merged listing; longer ones are paged."""
     lazy_above: int = 20
     """With more stdio servers than this, they start when first used instead of at start-up."""
     source: str = attrs.field(default="", eq=False)

@@ -68,9 +68,10 @@ class HttpFront:
                 listener.close()
 
     async def drain(self, timeout: float) -> None:
-        """Stop accepting, close idle connections, give calls in flight ``timeout`` seconds, then end them."""
+        """Stop accepting, end idle connections and streams, give calls in flight ``timeout`` seconds, then end them."""
         self._accepting.cancel(reason="the front is draining")
         self.server.drain()
+        self.streamable.end_streams(ShuttingDown("the gateway is shutting down"))
         with trio.move_on_after(timeout):
             await self.server.emptied()
         self.streamable.end_calls(ShuttingDown("the gateway is shutting down"))
@@ -157,7 +158,8 @@ def _peer(sock: socket.socket) -> str:
 
 
 def _refusal(status: int, reason: str) -> bytes:
-    return jsonrpc.error(None, InvalidRequest(reason)).encode()
+    problem = InvalidRequest(reason) if status < 500 else GatewayError(reason)
+    return jsonrpc.error(None, problem).encode()
 
 
 def _http_limits(limits: Limits) -> HttpLimits:

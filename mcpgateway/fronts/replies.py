@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import trio
+
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound
@@ -11,18 +13,25 @@ from mcpgateway.protocol.methods import http_status
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.wire import sse
 from mcpgateway.wire.http1.server import Exchange
+from mcpgateway.wire.transport import TransportBroken
 
 JSON_FIELDS: Final = b"Content-Type: application/json\r\n"
 
 
 class HttpBack:
-    """The back-channel of one call over HTTP: its first event turns the response into an event stream."""
+    """The back-channel of one call over HTTP: its first event turns the response into an event stream.
 
-    __slots__ = ("_exchange", "_fields")
+    ``outlived`` says that the call runs on after its client has gone (legacy): then events are dropped, and the reply
+    raises `TransportBroken` as it would have.
+    """
 
-    def __init__(self, exchange: Exchange, fields: bytes) -> None:
+    __slots__ = ("_exchange", "_fields", "_gone", "_outlived")
+
+    def __init__(self, exchange: Exchange, fields: bytes, *, outlived: bool = False) -> None:
         self._exchange = exchange
         self._fields = fields
+        self._outlived = outlived
+        self._gone: TransportBroken | None = None
 
     async def open(self) -> None:
         """Begin the event stream now, before there is an event."""
@@ -31,15 +40,35 @@ class HttpBack:
             await self._exchange.write(b"")
 
     async def send(self, event: Event) -> None:
+        if self._gone is not None:
+            await trio.lowlevel.checkpoint()
+            return
         if not self._exchange.started:
             self._begin()
-        await self._exchange.write(frame(event))
+        try:
+            await self._exchange.write(frame(event))
+        except TransportBroken as problem:
+            if not self._outlived:
+                raise
+            self._gone = problem
+
+    async def end(self) -> None:
+        """End the response without a reply: an event stream, empty if nothing was sent."""
+        self._check()
+        if not self._exchange.started:
+            self._exchange.stream(200, sse.HEADERS + self._fields)
+        await self._exchange.finish()
+
+    def _check(self) -> None:
+        if self._gone is not None:
+            raise self._gone
 
     def _begin(self) -> None:
         self._exchange.stream(200, sse.HEADERS + self._fields, beat=sse.COMMENT)
 
     async def reply(self, reply: Reply, id: bytes, era: Era) -> None:
         """Answer the call: in the stream where there is one or the server used one, as JSON otherwise."""
+        self._check()
         data = reply.message.encode_as(id)
         exchange = self._exchange
         if reply.event is None and not exchange.started:
@@ -53,13 +82,11 @@ class HttpBack:
 
     async def fail(self, problem: GatewayError, id: bytes | None, era: Era) -> None:
         """Answer a call that has no reply."""
-        exchange = self._exchange
         if isinstance(problem, CallCancelled):
-            # No reply is due; over HTTP the response must end all the same.
-            if not exchange.started:
-                exchange.stream(200, sse.HEADERS + self._fields)
-            await exchange.finish()
+            await self.end()  # no reply is due; over HTTP the response must end all the same
             return
+        self._check()
+        exchange = self._exchange
         data = jsonrpc.error(id, problem).encode()
         if exchange.started:
             await exchange.write(sse.encode(data), last=True)

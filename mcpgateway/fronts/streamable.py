@@ -11,12 +11,16 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Final
 
+import trio
+from msgspec import Raw
+
 from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy
-from mcpgateway.adapters.base import Continuation, Outcome, Reply
+from mcpgateway.adapters.base import Continuation, Outcome, Reply, StreamEnded
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
+    CallCancelled,
     ClientGone,
     Forbidden,
     GatewayError,
@@ -24,12 +28,14 @@ from mcpgateway.errors import (
     InvalidParams,
     InvalidRequest,
     MethodNotFound,
-    ParseError,
     UnknownNamespace,
 )
+from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
+from mcpgateway.fronts.batches import BatchBack, read_batch
+from mcpgateway.fronts.media import check_media, check_stream_media
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
 from mcpgateway.jsonrpc import Message
-from mcpgateway.protocol.envelope import PROTOCOL_VERSION
+from mcpgateway.protocol.envelope import PROTOCOL_VERSION, Envelope
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
@@ -43,6 +49,10 @@ from mcpgateway.wire.waiting import Sweeper, Wait
 log = logging.getLogger("mcpgateway.http")
 
 _LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
+HANDSHAKE_BYTES: Final = 64 * 1024
+"""What a client may say of itself: it is kept for as long as its session lasts."""
+_REMEMBERED: Final = 256
+_MEMORABLE: Final = 4096
 _EMPTY: Final = jsonrpc.raw_of({})
 
 
@@ -60,8 +70,12 @@ class StreamableHttp:
         self._find = find
         self._sessions = sessions
         self._policy = policy
+        self._modern_callers: dict[bytes, Caller] = {}
+        """By their raw capabilities."""
         self._calls: dict[Wait, None] = {}
         """Calls in flight, for the drain."""
+        self._lasting: dict[Wait, None] = {}
+        """Streams and subscriptions, which have nothing to finish."""
 
     async def handle(self, request: HttpRequest, exchange: Exchange, name: str) -> None:
         """Answer one request on the path of the namespace ``name``."""
@@ -104,7 +118,7 @@ class StreamableHttp:
             namespace = self._find(name)
             if namespace is None:
                 return False
-            _check_media(headers)
+            check_media(headers)
             message = jsonrpc.decode(request.body)
             id, method = message.id, message.method
             version = headers.get(b"mcp-protocol-version")
@@ -122,7 +136,7 @@ class StreamableHttp:
                 along = None
             else:
                 envelope = check(headers, request.duplicates, message)
-                caller = Caller(Era.MODERN, envelope.revision, envelope.capabilities)
+                caller = self._modern_caller(envelope)
                 along = headers
                 wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         except GatewayError:
@@ -130,16 +144,19 @@ class StreamableHttp:
         fields = b"" if origin is None else self._cors(origin)
         flight = _Flight(self, exchange, wait, session, id, fields)
         self._calls[wait] = None
-        if namespace.begin(caller, message, wait, along, flight.settled):
-            return True
-        flight.over()
-        return False
+        taken = False
+        try:
+            taken = namespace.begin(caller, message, wait, along, flight.settled)
+        finally:
+            if not taken:
+                flight.over()
+        return taken
 
     # ---- POST --------------------------------------------------------------------------------------------------------
 
     async def _post(self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes) -> None:
         headers = request.headers
-        _check_media(headers)
+        check_media(headers)
         version = headers.get(b"mcp-protocol-version")
         if version is not None:
             version = version.strip()
@@ -152,8 +169,9 @@ class StreamableHttp:
         self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes, version: bytes | None
     ) -> None:
         body = request.body
-        if body[:1] == b"[" and version in (None, b"2025-03-26"):
-            raise InvalidRequest("batches are not supported; send one message per request")
+        if body.lstrip()[:1] == b"[":
+            await self._batch(namespace, request, exchange, fields, version)
+            return
         message = jsonrpc.decode(body)
         looks_modern = version is None and message.method != "initialize" and PROTOCOL_VERSION.encode() in body
         if looks_modern and read_envelope(message.params) is not None:
@@ -193,6 +211,8 @@ class StreamableHttp:
             raw_revision = jsonrpc.value_of(params["protocolVersion"]) if "protocolVersion" in params else None
             if not isinstance(raw_revision, str):
                 raise InvalidParams("params.protocolVersion must be a string")
+            if message.params is not None and len(memoryview(message.params)) > HANDSHAKE_BYTES:
+                raise InvalidParams(f"the params of initialize may have {HANDSHAKE_BYTES} bytes")
             caller = Caller(Era.LEGACY, negotiate_legacy(raw_revision), capabilities)
             id = self._sessions.new_id()
             result, keep = await namespace.initialize(caller, message.params or _EMPTY, id)
@@ -213,8 +233,8 @@ class StreamableHttp:
         elif message.method == "notifications/cancelled" and caller.session is not None:
             params = jsonrpc.members_of(message.params)
             id = params.get("requestId")
-            if id is not None:
-                caller.session.cancel(bytes(id), "cancelled by the client")
+            if id is not None and not caller.session.cancel(bytes(id), "cancelled by the client"):
+                await namespace.notify(caller, message)  # of a call whose stream was cut off, perhaps
         else:
             await namespace.notify(caller, message)
 
@@ -230,8 +250,22 @@ class StreamableHttp:
         except GatewayError as problem:
             problem.request_id = message.id
             raise
-        caller = Caller(Era.MODERN, envelope.revision, envelope.capabilities)
+        if message.method == "initialize":  # on a pipe it would be taken for the beginning of the other era
+            raise _for(message, MethodNotFound("Method not found: initialize"))
+        caller = self._modern_caller(envelope)
         await self._call(namespace, caller, message, exchange, fields, request.headers)
+
+    def _modern_caller(self, envelope: Envelope) -> Caller:
+        """The caller that an envelope describes; clients say the same with every request, so it is remembered."""
+        capabilities = bytes(envelope.capabilities)
+        caller = self._modern_callers.get(capabilities)
+        if caller is None:
+            caller = Caller(Era.MODERN, envelope.revision, Raw(capabilities))
+            if len(self._modern_callers) >= _REMEMBERED:
+                self._modern_callers.clear()
+            if len(capabilities) <= _MEMORABLE:
+                self._modern_callers[capabilities] = caller
+        return caller
 
     async def _call(
         self,
@@ -245,26 +279,29 @@ class StreamableHttp:
         """Have a request answered, and answer it here. Runs in the task of the connection.
 
         In the legacy era a call outlives its connection: nobody watches, and the answer of a client that has gone is
-        lost with it. In the modern era closing the connection cancels, so a call that lasts is watched.
+        lost with it, unless the client can resume the stream at the server. In the modern era closing the connection
+        cancels, so a call that lasts is watched.
         """
         id = message.id
         assert id is not None
-        back = HttpBack(exchange, fields)
+        back = HttpBack(exchange, fields, outlived=headers is None)
         wait = Wait()
         session = caller.session
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         era = Era.LEGACY if headers is None else Era.MODERN
         flight = _Flight(self, exchange, wait, session, id, fields)
-        self._calls[wait] = None
         try:
-            if session is not None:
-                session.begin(id, wait)
+            flight.enter()
         except GatewayError as problem:
-            flight.over()
             await back.fail(problem, id, era)
             return
-        await self._answer(namespace.serve(caller, message, wait, back, headers), back, id, era, flight.over)
+        if message.method == "subscriptions/listen":
+            self._lasting[wait] = None
+        try:
+            await self._answer(namespace.serve(caller, message, wait, back, headers), back, id, era, flight.over)
+        finally:
+            self._lasting.pop(wait, None)
 
     async def _answer(
         self, serving: Awaitable[Reply], back: HttpBack, id: bytes, era: Era, over: Callable[[], None]
@@ -277,10 +314,63 @@ class StreamableHttp:
                 over()
         except ClientGone:
             raise TransportBroken("the client closed the connection during its call") from None
+        except StreamEnded:
+            await back.end()
         except GatewayError as problem:
             await back.fail(problem, id, era)
         else:
             await back.reply(reply, id, era)
+
+    # ---- batches -----------------------------------------------------------------------------------------------------
+
+    async def _batch(
+        self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes, version: bytes | None
+    ) -> None:
+        """Answer a batch: its requests are served side by side, the rest in the order in which it stands there."""
+        caller = self._caller(namespace, request.headers.get(b"mcp-session-id"), version)
+        if caller.revision != BATCH_REVISION or version not in (None, BATCH_REVISION.encode()):
+            raise InvalidRequest(f"batches exist in revision {BATCH_REVISION} only; send one message per request")
+        entries = read_batch(request.body)
+        back = BatchBack(exchange, fields)
+        async with trio.open_nursery() as nursery:
+            for entry in entries:
+                if isinstance(entry, GatewayError):
+                    await back.answer(Reply(jsonrpc.error(None, entry)))
+                elif entry.method is None or entry.id is None:
+                    await self._try_one_way(namespace, caller, entry)
+                else:
+                    wait = Wait()
+                    flight = _Flight(self, exchange, wait, caller.session, entry.id, fields)
+                    try:
+                        flight.enter()
+                    except GatewayError as problem:
+                        await back.answer(Reply(jsonrpc.error(entry.id, problem)))
+                    else:
+                        serving = namespace.serve(caller, entry, wait, back)
+                        nursery.start_soon(self._answer_entry, serving, back, entry.id, flight.over)
+        due = any(not isinstance(entry, Message) or entry.is_request for entry in entries)
+        await back.finish(due=due)
+
+    async def _answer_entry(
+        self, serving: Awaitable[Reply], back: BatchBack, id: bytes, over: Callable[[], None]
+    ) -> None:
+        try:
+            try:
+                reply = await serving
+            finally:
+                over()
+        except (CallCancelled, StreamEnded):
+            pass  # no reply is due, or none here
+        except GatewayError as problem:
+            await back.answer(Reply(jsonrpc.error(id, problem)))
+        else:
+            await back.answer(Reply(reply.message.replace(id=Raw(id)), reply.status, reply.event))
+
+    async def _try_one_way(self, namespace: Namespace, caller: Caller, message: Message) -> None:
+        try:
+            await self._one_way(namespace, caller, message)
+        except GatewayError as problem:
+            log.info("a %s of a batch was not delivered: %s", message.method or "response", problem.message)
 
     # ---- GET ---------------------------------------------------------------------------------------------------------
 
@@ -290,22 +380,21 @@ class StreamableHttp:
         version = headers.get(b"mcp-protocol-version", b"2025-03-26").strip()
         if version not in _LEGACY_HEADERS:
             raise _NotAllowed("this revision has no GET; use subscriptions/listen")
-        accept = headers.get(b"accept")
-        if accept is not None and not _ranges(accept) & _EVENTS:
-            raise _NotAcceptable("Accept must list text/event-stream")
+        check_stream_media(headers)
         id = headers.get(b"mcp-session-id")
         if id is None:
             if namespace.keeps_sessions:
                 raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
             raise _NotAllowed("servers that keep no sessions send nothing outside calls")
-        caller = self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS).caller
+        session = self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS)
         wait = Wait()
         wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
         back = HttpBack(exchange, fields)
-        self._calls[wait] = None
+        self._lasting[wait] = None
         self._sweeper.add(wait)
         try:
-            await namespace.listen(caller, headers.get(b"last-event-id"), wait, back)
+            with session.listening(wait):
+                await namespace.listen(session.caller, headers.get(b"last-event-id"), wait, back)
         except ClientGone:
             raise TransportBroken("the client closed its stream") from None
         except GatewayError:
@@ -313,7 +402,7 @@ class StreamableHttp:
                 raise
         finally:
             self._sweeper.discard(wait)
-            del self._calls[wait]
+            del self._lasting[wait]
         await back.open()
         await exchange.finish()
 
@@ -341,6 +430,11 @@ class StreamableHttp:
         if not self._policy.allowed_origin(origin):
             return b""
         return b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n%b" % (origin, _EXPOSE)
+
+    def end_streams(self, problem: GatewayError) -> None:
+        """End every stream of what servers say outside calls, and every subscription."""
+        for wait in list(self._lasting):
+            wait.end(problem)
 
     def end_calls(self, problem: GatewayError) -> None:
         """End every call in flight; their clients get the problem as an error."""
@@ -373,6 +467,12 @@ class _Flight:
         self._id = id
         self._fields = fields
 
+    def enter(self) -> None:
+        """Note the call as in flight; raises `InvalidRequest` where its id is in use."""
+        if self._session is not None:
+            self._session.begin(self._id, self._wait)
+        self._front._calls[self._wait] = None
+
     def over(self) -> None:
         self._front._calls.pop(self._wait, None)
         session = self._session
@@ -395,7 +495,7 @@ class _Flight:
 
     async def _go_on(self, outcome: Exception | Continuation) -> None:
         era = Era.MODERN if self._session is None else Era.LEGACY
-        back = HttpBack(self._exchange, self._fields)
+        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY)
 
         async def reply() -> Reply:
             if isinstance(outcome, Exception):
@@ -424,42 +524,5 @@ def _for(message: Message, problem: GatewayError) -> GatewayError:
     return problem
 
 
-class _NotAcceptable(InvalidRequest):
-    status = 406
-
-
 class _NotAllowed(MethodNotFound):
     status = 405
-
-
-class _UnsupportedMedia(ParseError):
-    status = 415
-
-
-_JSON: Final = frozenset({b"application/json", b"application/*", b"*/*"})
-_EVENTS: Final = frozenset({b"text/event-stream", b"text/*", b"*/*"})
-
-
-def _ranges(accept: bytes) -> set[bytes]:
-    """The media ranges of an ``Accept`` header."""
-    return {part.partition(b";")[0].strip().lower() for part in accept.split(b",")}
-
-
-_good_media: set[tuple[bytes | None, bytes | None]] = set()
-"""Pairs of Accept and Content-Type that were found good; clients send few different ones."""
-
-
-def _check_media(headers: Mapping[bytes, bytes]) -> None:
-    """Refuse a POST that is not JSON, or whose client takes no JSON or no event stream (MCP, transports)."""
-    pair = (headers.get(b"accept"), headers.get(b"content-type"))
-    if pair in _good_media:
-        return
-    accept, content_type = pair
-    if (content_type or b"").partition(b";")[0].strip().lower() != b"application/json":
-        raise _UnsupportedMedia("the Content-Type of a message is application/json")
-    if accept is not None:
-        ranges = _ranges(accept)
-        if not ranges & _JSON or not ranges & _EVENTS:
-            raise _NotAcceptable("Accept must list application/json and text/event-stream")
-    if len(_good_media) < 64:
-        _good_media.add(pair)

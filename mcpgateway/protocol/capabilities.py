@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw
 
 from mcpgateway.errors import JSON
-from mcpgateway.jsonrpc import members_of, value_of
+from mcpgateway.jsonrpc import members_of, raw_of, value_of
 
 _CANONICAL: Final = msgspec.json.Encoder(order="deterministic").encode
 _ASKABLE: Final = ("elicitation", "sampling", "roots")
@@ -18,6 +18,19 @@ _ASKABLE: Final = ("elicitation", "sampling", "roots")
 def capability_key(capabilities: Raw) -> bytes:
     """Canonical bytes of a capability set: equal sets give equal bytes, whatever their spelling and order."""
     return _CANONICAL(value_of(capabilities))
+
+
+_ACTED_UPON: Final = (*_ASKABLE, "extensions", "tasks")
+
+
+def acted_upon(capabilities: Raw) -> Raw:
+    """The part of a client's capabilities that servers act upon: what clients of one link must have in common.
+
+    Were it all of them, anybody could have a process started for every made-up member of ``experimental``.
+
+    :raises InvalidParams: it is not an object
+    """
+    return raw_of({name: value for name, value in members_of(capabilities).items() if name in _ACTED_UPON})
 
 
 def may_be_asked(capabilities: Raw) -> bool:

@@ -31,6 +31,7 @@ _PROGRESS: Final = "notifications/progress"
 _LISTEN: Final = "subscriptions/listen"
 _NULL: Final = Raw(b"null")
 
+_LOG: Final = "notifications/message"
 _OF_NO_CALL: Final = frozenset(
     {
         "ping",
@@ -239,6 +240,9 @@ class Correlator:
         if len(self._pending) != 1 or method in _OF_NO_CALL:
             return Outside(message)
         (only,) = self._pending.values()
+        if method == _LOG:
+            # What a server logs while it works for one client is that client's to read, and nobody else's.
+            return Outside(message) if self._cancelled else ToCall(only, message)
         if not only.alone or any(given_up.alone for given_up in self._cancelled.values()):
             return Outside(message)
         return ToCall(only, message)

@@ -27,7 +27,7 @@ class LinkKey:
 
     era: Era
     capabilities: bytes = b""
-    owner: str = ""
+    owner: str = attrs.field(default="", repr=False)
 
 
 @attrs.define(eq=False)
@@ -46,6 +46,8 @@ class Slot:
     since: float = 0.0
     """When the link was made."""
     idle_since: float = 0.0
+    kept: bool = False
+    """Somebody listens to what the server says on it."""
     problem: ServerError | None = None
     """Why it could not be made."""
 
@@ -56,8 +58,8 @@ class Slot:
 
     @property
     def spare(self) -> bool:
-        """Whether closing it takes nothing from anybody: idle, and no session's state at the server hangs on it."""
-        if self.calls or self.link is None or self.leaving:
+        """Whether closing it takes nothing from anybody: idle, not listened to, and no session's state hangs on it."""
+        if self.calls or self.kept or self.link is None or self.leaving:
             return False
         return not self.key.owner or not self.link.negotiated.stateful
 

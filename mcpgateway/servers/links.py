@@ -24,6 +24,8 @@ log = logging.getLogger("mcpgateway.server")
 
 GRACE: Final = 1.0
 """Seconds beyond its own bound that an adapter has to fail with a better error than ours."""
+_EARLY: Final = 64
+"""Messages that a server may send before its link is there."""
 
 
 @attrs.define(eq=False)
@@ -125,8 +127,11 @@ class Links:
         problem: ServerError = ServerUnavailable(self.name, "did not connect in time")
         try:
             with scope:
-                link = await self.adapter.connect(self.nursery, offer, lambda message: self._receive(slot, message))
+                early: list[Message] = []
+                link = await self.adapter.connect(self.nursery, offer, lambda message: self._take(slot, early, message))
                 self._made(slot, link, offer)
+                for message in early:
+                    self._receive(slot, message)
                 return None
         except EraMismatch as mismatch:
             if offer.era is not None:
@@ -142,6 +147,13 @@ class Links:
             return ServerUnavailable(self.name, "the session, or the server, has ended")
         self.attempts.failed(problem.reason, trio.current_time(), self._random())
         return problem
+
+    def _take(self, slot: Slot, early: list[Message], message: Message) -> None:
+        """Take what came outside calls; a server may speak before its handshake has been seen to the end."""
+        if slot.link is not None:
+            self._receive(slot, message)
+        elif len(early) < _EARLY:
+            early.append(message)
 
     def _made(self, slot: Slot, link: Link, offer: Offer) -> None:
         assert self.nursery is not None

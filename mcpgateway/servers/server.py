@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 import trio
@@ -30,6 +30,7 @@ from mcpgateway.errors import (
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
+from mcpgateway.servers.kept import Kept
 from mcpgateway.servers.ledger import LinkKey, Open, Queue, Slot, Use, decide, resolve, surplus
 from mcpgateway.servers.links import Links
 
@@ -43,6 +44,10 @@ SINGLE: Final = (Isolation.SHARED, Isolation.SESSION)
 """One link per key."""
 _DEFAULT_MAX: Final = 5
 _DEFAULT_MAX_SESSIONS: Final = 64
+
+
+Heard: TypeAlias = "Callable[[Server, LinkKey, Link, Message], bool]"
+"""Takes what a link received outside calls; whether it will be dealt with, which matters for requests. Never blocks."""
 
 
 @attrs.frozen
@@ -70,6 +75,7 @@ class _Waiter:
     key: LinkKey
     alone: bool
     initialize: Raw | None
+    hears: bool
     slot: Slot | None = None
     problem: ServerError | None = None
     settled: trio.Event = attrs.field(factory=trio.Event)
@@ -90,7 +96,8 @@ class Server:
         client_info: Raw,
         random: Callable[[], float],
         lazy: bool = False,
-        heard: Callable[[Server, LinkKey, Message], None] = lambda server, key, message: None,
+        heard: Heard = lambda server, key, link, message: False,
+        relinked: Callable[[Server, LinkKey], None] = lambda server, key: None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -112,6 +119,7 @@ class Server:
         self.spoken = self._links.spoken
         self._slots = self._links.slots
         self._free = self._links.free
+        self.kept = Kept(self._carrier, lambda key: relinked(self, key))
         self._waiters: dict[_Waiter, None] = {}
         self._moved = trio.Event()
         self._probing = trio.Lock()
@@ -132,21 +140,40 @@ class Server:
 
     async def _keep_up(self) -> None:
         """Hold ``links.min`` links: connect at the start, and again after each loss, with backoff."""
-        if self.lazy or not self.config.links.min:
+        if not self._wanted():
             self.tried.set()
-            await trio.sleep_forever()
         while True:
             self._moved = trio.Event()
             pause = self._links.attempts.pause(trio.current_time())
-            if len(self._slots) >= self._wanted():
+            probing = len(self._slots) < self._wanted()
+            absent = self.kept.absent()
+            if not probing and absent is None:
                 await self._moved.wait()
             elif pause:
                 await trio.sleep(pause)
-            else:
+            elif probing:
                 await self.probe()
                 self.tried.set()
+            elif absent is not None:
+                await self._make_kept(absent)
+
+    async def _make_kept(self, key: LinkKey) -> None:
+        """Make a link for a key that is to have one, or wait until there is room for it."""
+        try:
+            slot = self._grant(key, False, None)
+        except ServerError:
+            slot = None
+        if slot is None:
+            await self._moved.wait()
+            return
+        problem = await self._links.settled(slot)
+        self.release(slot)
+        if isinstance(problem, EraMismatch):
+            self.kept.discard(key)
 
     def _wanted(self) -> int:
+        if self.lazy or not self.config.links.min:
+            return 0
         known = self._known_era()
         if known is None or self.isolation(known) in SINGLE:
             return 1
@@ -159,7 +186,8 @@ class Server:
         """Make a link in whichever era the server speaks. A failure is logged and remembered, not raised."""
         known = self._known_era()
         slot = Slot(UNKNOWN if known is None else LinkKey(known, b"{}" if known is Era.LEGACY else b""))
-        self._links.begin(slot, Offer(known, self.initialize_params(EMPTY)), None)
+        hears = self.isolation(Era.LEGACY) is not Isolation.SESSION  # where sessions are clients', nobody uses this one
+        self._links.begin(slot, Offer(known, self.initialize_params(EMPTY), hears=hears), None)
         problem = await self._links.settled(slot)
         if problem is not None:
             log.warning("%s", problem.message)
@@ -185,6 +213,7 @@ class Server:
     def _changed(self) -> None:
         """A link was made, or has gone."""
         self._moved.set()
+        self.kept.check()
         if self._waiters:
             self._serve_waiters()
 
@@ -197,6 +226,23 @@ class Server:
             for slot in surplus(self._slots, min=self.config.links.min, idle_before=before):
                 self._links.retire_soon(slot)
 
+    # ---- links that are listened to ----------------------------------------------------------------------------------
+
+    def keep(self, key: LinkKey) -> bool:
+        """Hold the link of this key while somebody listens; see `mcpgateway.servers.kept.Kept.add`."""
+        return not self._stopped and self.kept.add(key, self._max(self.isolation(key.era)))
+
+    def is_linked(self, key: LinkKey) -> bool:
+        """Whether a plain call of this key finds a link that is there."""
+        return self._carrier(key) is not None
+
+    def _carrier(self, key: LinkKey) -> Slot | None:
+        """The link on which plain calls of a key meet."""
+        free = self._free.get(key)
+        if free is not None:
+            return free
+        return next((slot for slot in self._slots if slot.key == key and slot.link is not None and slot.usable), None)
+
     # ---- leases ------------------------------------------------------------------------------------------------------
 
     def take(self, key: LinkKey) -> Slot | None:
@@ -207,10 +253,13 @@ class Server:
             return slot
         return None
 
-    async def acquire(self, key: LinkKey, *, alone: bool = False, initialize: Raw | None = None) -> Slot:
+    async def acquire(
+        self, key: LinkKey, *, alone: bool = False, initialize: Raw | None = None, hears: bool = True
+    ) -> Slot:
         """Lease a link, having one made or waiting for one as the isolation says; give it back with `release`.
 
         ``initialize`` are the raw params of the handshake to make a legacy link with; the gateway's own by default.
+        ``hears`` is that of the `Offer`: false where the session is to be the client's own.
         Calls that wait are served first come, first served; none overtakes another that could have had its link.
 
         :raises ServerUnavailable: it cannot be reached, or has just failed and is to be tried again later
@@ -218,9 +267,9 @@ class Server:
         :raises TooBusy: no link became free within ``links.acquire_timeout``
         """
         self._refuse_if_known(key.era)
-        slot = self._grant(key, alone, initialize)
+        slot = self._grant(key, alone, initialize, hears)
         if slot is None:
-            slot = await self._wait(_Waiter(key, alone, initialize))
+            slot = await self._wait(_Waiter(key, alone, initialize, hears))
         if slot.link is None:
             try:
                 problem = await self._links.settled(slot)
@@ -247,7 +296,7 @@ class Server:
             f"server {self.name!r}: no link became free within {seconds:g} s; {len(self._slots)} are in use (links.max)"
         )
 
-    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None) -> Slot | None:
+    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None, hears: bool = True) -> Slot | None:
         """Lease a link, which may have to be made first; ``None`` if the call has to wait."""
         if self._stopped:
             raise ServerUnavailable(self.name, "is not running")
@@ -259,7 +308,7 @@ class Server:
             case Use(slot):
                 pass
             case Open(evict):
-                slot = self._open(key, initialize, evict)
+                slot = self._open(key, initialize, evict, hears=hears)
         slot.calls += 1
         slot.alone = (alone or exclusive) and not single
         return slot
@@ -282,7 +331,7 @@ class Server:
             if (waiter.key, waiter.alone) in in_vain:
                 continue
             try:
-                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize)
+                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize, waiter.hears)
             except ServerError as problem:
                 waiter.problem = problem
             else:
@@ -292,28 +341,36 @@ class Server:
             del self._waiters[waiter]
             waiter.settled.set()
 
-    def _open(self, key: LinkKey, initialize: Raw | None, evict: Slot | None) -> Slot:
+    def _open(self, key: LinkKey, initialize: Raw | None, evict: Slot | None, *, hears: bool) -> Slot:
         seconds = self._links.attempts.pause(trio.current_time())
         if seconds and not self._links.usable:
             reason = self._links.attempts.reason
             raise ServerUnavailable(self.name, f"{reason} (next attempt in {math.ceil(seconds)} s)")
         slot = Slot(key)
         params = initialize if initialize is not None else self.initialize_params(Raw(key.capabilities or b"{}"))
-        self._links.begin(slot, Offer(key.era, params), evict)
+        self._links.begin(slot, Offer(key.era, params, hears=hears), evict)
         return slot
 
     def end_owner(self, owner: str) -> None:
         """Close the links that belong to a client session that has ended, those in the making included."""
+        self.kept.discard_owner(owner)
         for slot in [slot for slot in self._slots if slot.key.owner == owner]:
             self._links.retire_soon(slot)
 
     def _receive(self, slot: Slot, message: Message) -> None:
-        """What a link received outside any call. A request is refused: there is nobody to ask."""
-        if message.is_request and message.id is not None and slot.link is not None and self._links.nursery is not None:
-            problem = MethodNotFound(f"no client can be asked for {message.method} outside a call")
-            self._links.nursery.start_soon(self._answer, slot.link, jsonrpc.error(message.id, problem))
+        """What a link received outside any call. A request that nobody takes is refused: there is nobody to ask."""
+        link = slot.link
+        assert link is not None
+        if self._heard(self, slot.key, link, message):
             return
-        self._heard(self, slot.key, message)
+        if message.is_request and message.id is not None:
+            problem = MethodNotFound(f"no client can be asked for {message.method} outside a call")
+            self.answer_soon(link, jsonrpc.error(message.id, problem))
+
+    def answer_soon(self, link: Link, message: Message) -> None:
+        """Send what nobody waits for on a link, in a task of the server."""
+        if self._links.nursery is not None and not self._stopped:
+            self._links.nursery.start_soon(self._answer, link, message)
 
     async def _answer(self, link: Link, message: Message) -> None:
         try:

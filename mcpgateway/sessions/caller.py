@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Raw
 
-from mcpgateway.protocol.capabilities import capability_key, may_be_asked
+from mcpgateway.protocol.capabilities import acted_upon, capability_key, may_be_asked
 from mcpgateway.protocol.revisions import Era
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Caller:
         self.era = era
         self.revision = revision
         self.capabilities = capabilities
-        self.capability_set = capability_key(capabilities) if capabilities != _NONE else b"{}"
+        self.capability_set = capability_key(acted_upon(capabilities)) if capabilities != _NONE else b"{}"
         self.askable = capabilities != _NONE and may_be_asked(capabilities)
         self.principal = principal
         self.session = session

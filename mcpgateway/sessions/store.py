@@ -7,17 +7,22 @@ with their servers; ending a session ends what is in flight and names the links 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, UnknownSession
+from mcpgateway.sessions.outbox import Outbox
 from mcpgateway.wire.waiting import Wait
 
 if TYPE_CHECKING:
     from mcpgateway.adapters.base import Link
     from mcpgateway.sessions.caller import Caller
+
+ID_BYTES: Final = 1024
+"""What a request id may have in a session, which remembers ids."""
 
 QUESTIONS: Final = 100
 """Requests of servers that one client may have open."""
@@ -26,7 +31,10 @@ QUESTIONS: Final = 100
 class Session:
     """One client's session with one namespace."""
 
-    __slots__ = ("_asked", "caller", "calls", "ended", "id", "last_used", "lost", "namespace", "questions")
+    __slots__ = (
+        *("_asked", "caller", "calls", "ended", "id", "last_used"),
+        *("level", "lost", "namespace", "outbox", "questions", "seen", "streams"),
+    )
 
     def __init__(self, id: str, namespace: str, caller: Caller) -> None:
         self.id = id
@@ -37,6 +45,14 @@ class Session:
         """Calls in flight, by the client's raw id."""
         self.questions: dict[bytes, tuple[Link, bytes]] = {}
         """Requests of servers that this client has not answered yet, by our raw id: the link, and the server's id."""
+        self.streams: set[Wait] = set()
+        """Streams that are open for what servers say outside calls."""
+        self.outbox = Outbox()
+        """What such a stream is to bring, where servers are not listened to one to one."""
+        self.level: str | None = None
+        """The log level that its client set, where the server's is shared with others."""
+        self.seen: dict[str, int] = {}
+        """What its client was last shown of each listing, or told has changed: a fingerprint by the listing's name."""
         self.last_used = trio.current_time()
         self.ended = False
         self.lost = False
@@ -48,6 +64,8 @@ class Session:
 
         :raises InvalidRequest: its id is in use
         """
+        if len(id) > ID_BYTES:
+            raise InvalidRequest(f"a request id may have {ID_BYTES} bytes")
         if id in self.calls:
             raise InvalidRequest("a request with this id is already in flight in this session")
         self.calls[id] = wait
@@ -55,6 +73,21 @@ class Session:
     def end(self, id: bytes) -> None:
         self.calls.pop(id, None)
         self.last_used = trio.current_time()
+
+    @property
+    def busy(self) -> bool:
+        """Whether its client is there: waits for a reply, or listens."""
+        return bool(self.calls or self.streams)
+
+    @contextmanager
+    def listening(self, wait: Wait) -> Iterator[None]:
+        """Note a stream, which ends with the session."""
+        self.streams.add(wait)
+        try:
+            yield
+        finally:
+            self.streams.discard(wait)
+            self.last_used = trio.current_time()
 
     def cancel(self, id: bytes, reason: str) -> bool:
         """End a call in flight, as its client asks; false if there is none of that id."""
@@ -70,11 +103,17 @@ class Session:
         :raises TooBusy: the client has left too many unanswered
         """
         if len(self.questions) >= QUESTIONS:
+            self.questions = {own: asked for own, asked in self.questions.items() if not asked[0].closed.is_set()}
+        if len(self.questions) >= QUESTIONS:
             raise TooBusy(f"the client has {QUESTIONS} requests of servers to answer")
         self._asked += 1
         own = b'"gateway-%d"' % self._asked
         self.questions[own] = (link, id)
         return own
+
+    def asked_as(self, link: Link, id: bytes) -> bytes | None:
+        """The id under which the client knows a server's request; ``None`` once it has answered."""
+        return next((own for own, asked in self.questions.items() if asked == (link, id)), None)
 
     def __repr__(self) -> str:
         return f"<Session {self.namespace or '/'} {self.caller!r} {len(self.calls)} calls>"
@@ -111,9 +150,16 @@ class SessionStore:
             if not idle:
                 self._ended(Session(id, namespace, caller))
                 raise TooBusy(f"the gateway has {self._limit} sessions, all of them busy (listen.limits.sessions)")
-            self.close(min(idle, key=lambda session: session.last_used))
+            self.close(min(idle, key=lambda session: (session.busy, session.last_used)))
         session = self._sessions[id] = Session(id, namespace, caller)
         return session
+
+    def __iter__(self) -> Iterator[Session]:
+        return iter(list(self._sessions.values()))
+
+    def get(self, id: str) -> Session | None:
+        """The session of that id, whoever asks: for what its own servers say."""
+        return self._sessions.get(id)
 
     def find(self, id: str, namespace: str, principal: str) -> Session:
         """The session of that id, if it is this principal's, on this namespace.
@@ -134,7 +180,7 @@ class SessionStore:
             return
         session.ended = True
         self._sessions.pop(session.id, None)
-        for wait in list(session.calls.values()):
+        for wait in [*session.calls.values(), *session.streams]:
             wait.end(CallCancelled("the session has ended"))
         session.questions.clear()
         self._ended(session)
@@ -149,5 +195,5 @@ class SessionStore:
             await trio.sleep(max(self._idle_timeout / 8, 1.0))
             before = trio.current_time() - self._idle_timeout
             for session in list(self._sessions.values()):
-                if not session.calls and session.last_used < before:
+                if not session.busy and session.last_used < before:
                     self.close(session)

@@ -30,9 +30,9 @@ def expect(holds: bool, otherwise: str) -> None:
         raise AssertionError(otherwise)
 
 
-def make_offer(era: Era | None) -> Offer:
+def make_offer(era: Era | None, *, hears: bool = False) -> Offer:
     """An offer of a client that may be asked something."""
-    return Offer(era, initialize_params(LATEST_LEGACY, CAPABILITIES, _INFO), CAPABILITIES)
+    return Offer(era, initialize_params(LATEST_LEGACY, CAPABILITIES, _INFO), CAPABILITIES, hears)
 
 
 def params_of(link: Link, tool: str, arguments: Mapping[str, JSON], token: bytes | None = None) -> Raw:
@@ -194,11 +194,11 @@ def _request(link: Link, method: str, params: Raw, id: bytes, wait: Wait, *, alo
 
 
 @asynccontextmanager
-async def open_client(adapter: Adapter, era: Era | None) -> AsyncIterator[Client]:
-    """A client on a link of its own, with nothing but the link's tasks in the nursery."""
+async def open_client(adapter: Adapter, era: Era | None, *, hears: bool = False) -> AsyncIterator[Client]:
+    """A client on a link of its own, with nothing but the link's tasks in the nursery; ``hears`` as in the `Offer`."""
     received = Collector()
     async with trio.open_nursery() as nursery:
-        link = await adapter.connect(nursery, make_offer(era), received)
+        link = await adapter.connect(nursery, make_offer(era, hears=hears), received)
         try:
             yield Client(link, nursery, received)
         finally:

@@ -5,7 +5,7 @@
 
 The tools are those of `mcpgateway.testing.fixture_server`. Every handshake gets a server object of its own, as over
 pipes; a session names it where there are sessions, and the last one made is meant where there are none. What a server
-sends goes on the stream of the request that it belongs to; what belongs to none is dropped, there being no GET stream.
+sends goes on the stream of the request that it belongs to; what belongs to none waits for a GET stream of its session.
 """
 
 from __future__ import annotations
@@ -95,6 +95,8 @@ class HttpFixture:
                 self._session(request)
                 del self.sessions[request.headers[_SESSION]]
                 await exchange.respond(200)
+            elif request.method == b"GET" and self._stateful:
+                await self._stream(self._session(request), exchange)
             elif request.method != b"POST":
                 await exchange.respond(405, b"", b"Allow: POST\r\n")
             else:
@@ -107,6 +109,26 @@ class HttpFixture:
         except Crashed:
             self._scope.cancel(reason="a tool crashed the server")
             await trio.lowlevel.checkpoint()
+
+    async def _stream(self, host: _Host, exchange: Exchange) -> None:
+        """Send what belongs to no request until the client has gone."""
+        if host.streamed:
+            raise _Streamed("the session has a stream already")
+        host.streamed = True
+        stream = host.outside
+        stream.wait = Wait()
+        exchange.stream(200, sse.HEADERS)
+        try:
+            await exchange.write(b"")
+            while True:
+                while stream.messages:
+                    await exchange.write(sse.encode(stream.messages.popleft().encode()))
+                await self._until_gone(exchange, stream.wait)
+        except ClientGone:
+            await exchange.finish()
+        finally:
+            host.streamed = False
+            self._sweeper.discard(stream.wait)
 
     async def _post(self, request: HttpRequest, message: Message, exchange: Exchange) -> None:
         modern = Era.MODERN in self._eras and envelope.read(message.params) is not None
@@ -182,6 +204,10 @@ class HttpFixture:
         await wait.park()
 
 
+class _Streamed(InvalidRequest):
+    status = 409
+
+
 def _status(message: Message) -> int:
     """The HTTP status of a modern response (2026-07-28, transports)."""
     code = jsonrpc.error_code(message)
@@ -208,6 +234,10 @@ class _Host:
     def __init__(self, server: MiniServer) -> None:
         self.server = server
         self.streams: dict[bytes, _Stream] = {}
+        self.outside = _Stream()
+        """What belongs to no request."""
+        self.streamed = False
+        """Whether a client listens to it."""
 
     def open(self, message: Message) -> _Stream:
         """Take a request; what it causes comes on the stream."""
@@ -230,7 +260,7 @@ class _Host:
         subscription = members_of(members_of(message.params).get("_meta")).get(envelope.SUBSCRIPTION_ID)
         if subscription is not None:
             return self.streams.get(bytes(subscription))
-        return None if message.method and message.method.endswith("/list_changed") else current
+        return self.outside if message.method and message.method.endswith("/list_changed") else current
 
 
 @asynccontextmanager

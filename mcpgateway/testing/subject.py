@@ -66,4 +66,4 @@ def rule(*eras: Era) -> Callable[[Run], Run]:
 
 def open_subject(subject: AdapterUnderTest, era: Era) -> AbstractAsyncContextManager[Client]:
     """A client on a link to the fixture server."""
-    return open_client(subject.adapter, era)
+    return open_client(subject.adapter, era, hears=True)

@@ -70,7 +70,7 @@ async def stdio() -> AsyncIterator[AdapterUnderTest]:
         await guard.aclose()
 
 
-NO_GET = "what belongs to no call comes on the GET stream, which this adapter does not open"
+NO_SESSION = "what belongs to no call belongs to a session, and these servers keep none"
 NO_SOCKET = "an HTTP link has no connection of its own to lose; test_streamable_http says what a crash does to calls"
 JSON_ONLY = dict.fromkeys(
     (
@@ -108,8 +108,8 @@ async def http(*, stateful: bool, json: bool) -> AsyncIterator[AdapterUnderTest]
             only={era: make(server.url) for era, server in only.items()},
             leftovers=sockets,
             lacks={
-                "hands_over_what_belongs_to_no_call": NO_GET,
                 "fails_calls_when_the_server_crashes": NO_SOCKET,
+                **({} if stateful else {"hands_over_what_belongs_to_no_call": NO_SESSION}),
                 **(JSON_ONLY if json else {}),
             },
         )

@@ -29,6 +29,7 @@ from tests.adapters.http_peer import (
     OK,
     REPLY,
     Answer,
+    Asked,
     Peer,
     Reach,
     Recorder,
@@ -149,6 +150,43 @@ async def test_events_come_with_their_frames_before_the_reply(peer: Peer, reach:
     assert progressed.message.encode() == progress
     assert asked.message is not None
     assert asked.message.encode() == question
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_what_is_not_the_reply_or_follows_it_reaches_nobody(together: bool, peer: Peer, reach: Reach) -> None:
+    progress = (
+        b'data: {"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":9}}\n\n'
+    )
+    unknown = b'data: {"jsonrpc":"2.0","id":77,"result":{}}\n\n'
+    reply = b"data: " + REPLY + b"\n\n"
+    again = reply.replace(b'"ok"', b'"twice"')
+    pieces = (unknown, reply, again, progress, unknown)
+    peer.answers["tools/call"] = stream_of(*((b"".join(pieces),) if together else pieces))
+    back = Recorder()
+    async with open_client(reach(), Era.LEGACY) as client:
+        for _ in range(3):
+            assert text_of(await call(client.link, back)) == "ok"
+        assert client.link.statistics().in_flight == 0
+    assert back.events == []
+
+
+async def test_a_reply_after_the_cancel_reaches_nobody(peer: Peer, reach: Reach) -> None:
+    async def late(asked: Asked, stream: trio.SocketStream) -> None:
+        await peer.until_asked("notifications/cancelled")
+        await result({"content": [{"type": "text", "text": "late"}]})(asked, stream)
+
+    async with open_client(reach(), Era.LEGACY) as client, trio.open_nursery() as nursery:
+        peer.answers["tools/call"] = late
+        wait = Wait()
+        started = client.start(nursery, "t", wait=wait)
+        await peer.until_asked("tools/call")
+        wait.end(why := ServerTimeout("s", "enough"))
+        assert await started.problem() is why
+        await peer.until_asked("notifications/cancelled")
+        peer.answers["tools/call"] = result({"content": [{"type": "text", "text": "ok"}]})
+        for _ in range(3):
+            assert text_of(await call(client.link)) == "ok"
+    assert peer.methods().count("notifications/cancelled") == 1
 
 
 async def test_a_subscription_that_ends_is_answered_under_the_clients_id(peer: Peer, reach: Reach) -> None:

@@ -302,7 +302,7 @@ async def test_cancelling_the_nursery_ends_the_link_at_once(guard: Guard) -> Non
 
 
 async def test_cancelling_the_connection_attempt_leaves_nothing(guard: Guard) -> None:
-    adapter = tiny(guard, "say(method='notifications/message', params={})\nwhile True: signal.pause()")
+    adapter = tiny(guard, "say(method='notifications/tools/list_changed')\nwhile True: signal.pause()")
     async with trio.open_nursery() as nursery:
         with trio.CancelScope() as scope:
 

@@ -111,6 +111,9 @@ def modern(capabilities: bytes = b"{}") -> Caller:
     return Caller(Era.MODERN, LATEST_MODERN, Raw(capabilities))
 
 
+CALLERS_OF_BOTH = {Era.LEGACY: legacy, Era.MODERN: modern}
+
+
 def session_of(gateway: Gateway, namespace: Namespace, caller: Caller, id: str = "session") -> Caller:
     """The caller in a session of its own, as if it had initialised without anything passing through."""
     gateway.sessions.open(id, namespace.name, caller)

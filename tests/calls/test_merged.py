@@ -209,7 +209,13 @@ async def test_capabilities_are_united_and_instructions_named(autojump_clock: tr
     got = value_of(raw)
     assert isinstance(got, dict)
     assert kept
-    assert got["capabilities"] == {"tools": {}, "prompts": {}, "resources": {}, "completions": {}, "logging": {}}
+    assert got["capabilities"] == {
+        "tools": {"listChanged": True},
+        "prompts": {},
+        "resources": {},
+        "completions": {},
+        "logging": {},
+    }
     assert got["capabilities"] == discovered["capabilities"]
     assert got["instructions"] == discovered["instructions"] == "# a\n\nRead before you ask."
     assert got["protocolVersion"] == "2025-11-25"

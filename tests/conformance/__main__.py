@@ -1,28 +1,31 @@
 """`python -m tests.conformance`: the MCP conformance suite direct and through the gateway, compared check by check.
 
-Installs the suite from the registries on first use. Exit status 1 if a check differs that `known` does not list, or an
-entry there is stale; 2 if something needed is missing (with ``CI`` set: a line ``skipped: …`` and status 0).
+Prints the matrix. Installs the suite from the registries on first use. Exit status 1 if a check differs that `known`
+does not list, an entry there is stale, or the committed matrix says something else (``--update`` writes it); 2 if
+something needed is missing (with ``CI`` set: a line ``skipped: …`` and status 0).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TypeAlias
 
-from tests.conformance.compare import Difference, Judgement, differences, judge, passed, read_run
+from tests.conformance import legs, matrix
+from tests.conformance.compare import Cell, Difference, Judgement, Run, differences, judge, read_run
 from tests.conformance.known import KNOWN
 from tests.conformance.setup import Suite, default_home, install, missing_tools
-from tests.processes import free_port, running, tail, wait_for_ok, wait_for_port
+from tests.processes import tail
 
-LEGS = {"s2506": "2025-06-18", "s2511": "2025-11-25", "s2607": "2026-07-28"}
-SCENARIO_TIMEOUT_MS = 15_000
+REVISIONS = {**legs.SERVER_LEGS, **{leg: revision for leg, (revision, _) in legs.CLIENT_LEGS.items()}}
+
+Pair: TypeAlias = tuple[Run, Run]
+"""What a leg gave directly, and through the gateway."""
 
 
 def main() -> int:
@@ -32,20 +35,25 @@ def main() -> int:
         return _cannot(lacking)
     suite = install(default_home())
     with tempfile.TemporaryDirectory(prefix="mcpgateway-conformance-") as folder:
-        scratch = Path(options.keep or folder)
+        scratch = Path(options.keep or folder).resolve()
         scratch.mkdir(parents=True, exist_ok=True)
-        with _fixture(suite, scratch) as direct, _gateway(direct, scratch) as through:
-            found = [each for leg in options.legs for each in _leg(suite, leg, direct, through, scratch)]
-    return _report(judge(found, KNOWN, options.legs))
+        runs = dict(_runs(suite, options.legs, scratch))
+    found = [each for cell, (direct, through) in runs.items() for each in differences(cell, direct, through)]
+    verdict = judge(found, KNOWN, runs)
+    _explain(verdict)
+    rows = [matrix.row(cell, REVISIONS[cell.leg], *runs[cell], verdict) for cell in runs]
+    print("", *matrix.table(rows), "", sep="\n")
+    return _close(verdict, rows, complete=set(options.legs) == set(REVISIONS), update=options.update)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("legs", nargs="*", default=list(LEGS), metavar="LEG", help="which revisions")
+    parser.add_argument("legs", nargs="*", default=list(REVISIONS), metavar="LEG", help=", ".join(REVISIONS))
     parser.add_argument("--keep", help="folder for the suite's results and the logs")
+    parser.add_argument("--update", action="store_true", help="write the matrix that the documentation shows")
     options = parser.parse_args()
-    if unknown := sorted(set(options.legs) - set(LEGS)):
-        parser.error(f"unknown leg {unknown[0]!r}; there are {', '.join(LEGS)}")
+    if unknown := sorted(set(options.legs) - set(REVISIONS)):
+        parser.error(f"unknown leg {unknown[0]!r}; there are {', '.join(REVISIONS)}")
     return options
 
 
@@ -58,63 +66,79 @@ def _cannot(lacking: list[str]) -> int:
     return 2
 
 
-@contextmanager
-def _fixture(suite: Suite, scratch: Path) -> Iterator[str]:
-    port, log = free_port(), scratch / "fixture.log"
-    script = Path(__file__).with_name("fixture_server.py")
-    command = [str(suite.python), str(script), str(suite.everything_server), str(port)]
-    with running(command, log) as process:
-        wait_for_port(port, process, log)
-        yield f"http://127.0.0.1:{port}/mcp"
+# ---- the runs --------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _gateway(server: str, scratch: Path) -> Iterator[str]:
-    port, log, config = free_port(), scratch / "gateway.log", scratch / "gateway.json"
-    config.write_text(json.dumps({"state_dir": str(scratch / "state"), "servers": {"everything": {"url": server}}}))
-    command = [sys.executable, "-m", "runners.gateway", "--config", str(config), "--port", str(port)]
-    with running(command, log) as process:
-        wait_for_ok(f"http://127.0.0.1:{port}/readyz", process, log)
-        yield f"http://127.0.0.1:{port}/mcp/everything"
+def _runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell, Pair]]:
+    servers = [leg for leg in wanted if leg in legs.SERVER_LEGS]
+    if servers:
+        yield from _server_runs(suite, servers, scratch)
+    for leg in wanted:
+        if leg in legs.CLIENT_LEGS:
+            yield Cell(legs.MOCK, leg), _client_pair(suite, leg, scratch)
 
 
-def _leg(suite: Suite, leg: str, direct: str, through: str, scratch: Path) -> list[Difference]:
-    runs = {}
-    for name, url in (("direct", direct), ("gateway", through)):
-        results = scratch / name / leg
-        results.mkdir(parents=True)
-        _run(suite, leg, url, results)
-        runs[name] = read_run(results)
-    found = differences(leg, runs["direct"], runs["gateway"])
-    scores = " ".join(f"{name} {'/'.join(map(str, passed(run)))}" for name, run in runs.items())
-    print(f"{leg} ({LEGS[leg]}): scenarios passed {scores}, differences: {len(found)}", flush=True)
-    if not runs["direct"]:
-        raise SystemExit(f"the suite gave no results for {leg}:\n{tail(scratch / 'direct' / f'{leg}.log')}")
+def _server_runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell, Pair]]:
+    with ExitStack() as stack:
+        url = stack.enter_context(legs.fixture(suite, scratch))
+        servers = {legs.HTTP: {"url": url}, legs.STDIO: legs.fixture_over_stdio(suite)}
+        base = stack.enter_context(legs.gateway(servers, scratch))
+        direct = {leg: _server_run(suite, leg, url, scratch / "direct") for leg in wanted}
+        for name in servers:
+            for leg in wanted:
+                yield Cell(name, leg), (direct[leg], _server_run(suite, leg, f"{base}/mcp/{name}", scratch / name))
+
+
+def _server_run(suite: Suite, leg: str, url: str, folder: Path) -> Run:
+    return _read(folder / leg, lambda results: legs.run_server_leg(suite, leg, url, results))
+
+
+def _client_pair(suite: Suite, leg: str, scratch: Path) -> Pair:
+    direct = scratch / "direct" / leg
+    through = scratch / legs.MOCK / leg
+    return (
+        _read(direct, lambda results: legs.run_client_leg(suite, leg, results, through=False)),
+        _read(through, lambda results: legs.run_client_leg(suite, leg, results, through=True)),
+    )
+
+
+def _read(results: Path, run: Callable[[Path], None]) -> Run:
+    print(f"running {results.parent.name} {results.name}", flush=True)
+    run(results)
+    found = read_run(results)
+    if not found:
+        raise SystemExit(f"the suite gave no results:\n{tail(results.parent / f'{results.name}.log')}")
     return found
 
 
-def _run(suite: Suite, leg: str, url: str, results: Path) -> None:
-    options = ["--suite", "all", "--spec-version", LEGS[leg], "--timeout", str(SCENARIO_TIMEOUT_MS)]
-    command = [*suite.command, "server", "--url", url, *options, "-o", str(results)]
-    with (results.parent / f"{leg}.log").open("wb") as log:
-        # Its status only says whether every scenario passed, which the comparison says better.
-        subprocess.run(command, stdout=log, stderr=log, check=False)
+# ---- the report ------------------------------------------------------------------------------------------------------
 
 
-def _report(verdict: Judgement) -> int:
-    reasons = {(entry.leg, entry.scenario, entry.check): entry.reason for entry in KNOWN}
+def _explain(verdict: Judgement) -> None:
+    reasons = {(entry.cell, entry.scenario, entry.check): entry.reason for entry in KNOWN}
     for each in verdict.known:
-        print(f"known: {_line(each)}: {reasons[each.leg, each.scenario, each.check]}")
+        print(f"known: {_line(each)}: {reasons[each.cell, each.scenario, each.check]}")
     for each in verdict.unknown:
         print(f"differs: {_line(each)}")
     for entry in verdict.stale:
-        print(f"stale: {entry.leg} {entry.scenario}:{entry.check} no longer differs; delete it from known.py")
-    print(f"differences: {len(verdict.unknown)}, known: {len(verdict.known)}, stale: {len(verdict.stale)}")
-    return 0 if verdict.passed else 1
+        print(f"stale: {entry.cell} {entry.scenario}:{entry.check} no longer differs; delete it from known.py")
 
 
 def _line(each: Difference) -> str:
-    return f"{each.leg} {each.scenario}:{each.check}: direct {'+'.join(each.direct)}, gateway {'+'.join(each.gateway)}"
+    return f"{each.cell} {each.scenario}:{each.check}: direct {'+'.join(each.direct)}, gateway {'+'.join(each.gateway)}"
+
+
+def _close(verdict: Judgement, rows: list[matrix.Row], *, complete: bool, update: bool) -> int:
+    """Say the last line, and keep the committed matrix true; the exit status."""
+    print(f"differences: {len(verdict.unknown)}, known: {len(verdict.known)}, stale: {len(verdict.stale)}")
+    if not verdict.passed:
+        return 1
+    if complete and update:
+        matrix.save(rows)
+    elif complete and tuple(rows) != matrix.load():
+        print("the committed matrix says otherwise; run again with --update")
+        return 1
+    return 0
 
 
 if __name__ == "__main__":

@@ -19,11 +19,22 @@ Run: TypeAlias = Mapping[tuple[str, str], tuple[str, ...]]
 """(scenario, check) to the statuses that it got, in order."""
 
 
+@attrs.frozen(order=True)
+class Cell:
+    """A cell of the matrix: what is behind the gateway, and the leg, which is a side and a revision."""
+
+    server: str
+    leg: str
+
+    def __str__(self) -> str:
+        return f"{self.server} {self.leg}"
+
+
 @attrs.frozen
 class Known:
     """A difference that is understood: what, and why it cannot or need not be otherwise."""
 
-    leg: str
+    cell: Cell
     scenario: str
     check: str
     reason: str
@@ -31,7 +42,7 @@ class Known:
 
 @attrs.frozen
 class Difference:
-    leg: str
+    cell: Cell
     scenario: str
     check: str
     direct: tuple[str, ...]
@@ -55,10 +66,9 @@ class Judgement:
 def read_run(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
     """Read the result folders that the suite wrote; of two runs of one scenario the later counts."""
     scenarios: dict[str, list[tuple[str, str]]] = {}
-    for result in sorted(folder.glob("server-*")):
-        name = re.sub(r"-\d{4}-\d\d-\d\dT.*$", "", result.name)[len("server-") :]
-        checks = json.loads((result / "checks.json").read_text())
-        scenarios[name] = [(check["id"], check["status"]) for check in checks]
+    for result in sorted(folder.glob("*/checks.json")):
+        name = re.sub(r"-\d{4}-\d\d-\d\dT.*$", "", result.parent.name).removeprefix("server-")
+        scenarios[name] = [(check["id"], check["status"]) for check in json.loads(result.read_text())]
     run: dict[tuple[str, str], list[str]] = defaultdict(list)
     for name, statuses in scenarios.items():
         for check, status in statuses:
@@ -66,24 +76,24 @@ def read_run(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
     return {key: tuple(statuses) for key, statuses in run.items()}
 
 
-def differences(leg: str, direct: Run, gateway: Run) -> list[Difference]:
+def differences(cell: Cell, direct: Run, gateway: Run) -> list[Difference]:
     """Every check whose statuses differ, in whatever order they came."""
     found = []
     for scenario, check in sorted(set(direct) | set(gateway)):
         want, got = direct.get((scenario, check), ()), gateway.get((scenario, check), ())
         if sorted(want) != sorted(got):
-            found.append(Difference(leg, scenario, check, want, got))
+            found.append(Difference(cell, scenario, check, want, got))
     return found
 
 
-def judge(found: Iterable[Difference], known: Iterable[Known], legs: Iterable[str]) -> Judgement:
-    """Sort differences into known and unknown, and name the entries for ``legs`` that nothing matches any more."""
-    found, ran = list(found), set(legs)
-    listed = {(entry.leg, entry.scenario, entry.check): entry for entry in known if entry.leg in ran}
-    hit = {(each.leg, each.scenario, each.check) for each in found}
+def judge(found: Iterable[Difference], known: Iterable[Known], cells: Iterable[Cell]) -> Judgement:
+    """Sort differences into known and unknown, and name the entries for ``cells`` that nothing matches any more."""
+    found, ran = list(found), set(cells)
+    listed = {(entry.cell, entry.scenario, entry.check): entry for entry in known if entry.cell in ran}
+    hit = {(each.cell, each.scenario, each.check) for each in found}
     return Judgement(
-        known=tuple(each for each in found if (each.leg, each.scenario, each.check) in listed),
-        unknown=tuple(each for each in found if (each.leg, each.scenario, each.check) not in listed),
+        known=tuple(each for each in found if (each.cell, each.scenario, each.check) in listed),
+        unknown=tuple(each for each in found if (each.cell, each.scenario, each.check) not in listed),
         stale=tuple(entry for key, entry in listed.items() if key not in hit),
     )
 

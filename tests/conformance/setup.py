@@ -1,7 +1,7 @@
 """Installs the MCP conformance suite and its fixture server from the package registries, once, into a cache folder.
 
 Gives ``node/`` (Node 22, which the suite needs), ``suite/`` (the suite), ``venv/`` (Python with the SDK) and ``sdk/``
-(the SDK's source archive: its everything-server). Needs npm, Python and the registries.
+(the SDK's source archive: its everything-server and its test client). Needs npm, Python and the registries.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ class Suite:
     def everything_server(self) -> Path:
         """The folder that holds the package ``mcp_everything_server``."""
         return self.home / "sdk/examples/servers/everything-server"
+
+    @property
+    def client(self) -> Path:
+        """The SDK's test client: a script whose last argument is the URL of a server."""
+        return self.home / "sdk/.github/actions/conformance/client.py"
 
 
 def default_home() -> Path:

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from mcpgateway.app import serve
-from mcpgateway.config.model import Config, InProcessServer, Listen
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryAdapter
@@ -161,6 +161,8 @@ class Site:
     gateway: Gateway
     port: int
     adapters: Mapping[str, MemoryAdapter]
+    stop: trio.Event
+    """Set it to have the gateway drain and end."""
     clients: list[Client] = attrs.field(factory=list)
 
     @property
@@ -185,14 +187,22 @@ def adapters(*names: str, eras: frozenset[Era] = frozenset(Era)) -> dict[str, Me
 
 @asynccontextmanager
 async def site(
-    servers: Mapping[str, MemoryAdapter] | None = None, listen: Listen | None = None, **options: Any
+    servers: Mapping[str, MemoryAdapter] | None = None,
+    listen: Listen | None = None,
+    urls: Mapping[str, str] | None = None,
+    shutdown_timeout: float = 1.0,
+    **options: Any,
 ) -> AsyncIterator[Site]:
-    """A gateway that serves over HTTP, by default with one server ``one`` that speaks both eras."""
-    servers = servers if servers is not None else adapters("one")
+    """A gateway that serves over HTTP, by default with one server ``one`` that speaks both eras.
+
+    ``urls`` are servers that are reached over HTTP.
+    """
+    servers = servers if servers is not None else {} if urls else adapters("one")
+    reached = {name: HttpServer(name, url=url) for name, url in (urls or {}).items()}
     config = Config(
         listen=attrs.evolve(listen or Listen(), port=0),
-        servers={name: InProcessServer(name, module="object:given") for name in servers},
-        shutdown_timeout=1.0,
+        servers={**{name: InProcessServer(name, module="object:given") for name in servers}, **reached},
+        shutdown_timeout=shutdown_timeout,
         startup_wait=1.0,
         list_timeout=1.0,
         **options,
@@ -203,7 +213,7 @@ async def site(
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(serve, gateway, stop=stop))
             await gateway.ready()
-            made = Site(gateway, int(url.rpartition(":")[2]), servers)
+            made = Site(gateway, int(url.rpartition(":")[2]), servers, stop)
             try:
                 yield made
             finally:

@@ -54,6 +54,10 @@ def progress(token: object, amount: int = 1) -> bytes:
     return dumps({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
+def a_question() -> bytes:
+    return dumps({"jsonrpc": "2.0", "id": "s1", "method": "roots/list"})
+
+
 def a_log(text: str = "hello") -> bytes:
     return dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": text}})
 
@@ -326,10 +330,22 @@ def test_news_of_the_server_belong_to_no_call(method: str) -> None:
 def test_without_a_pointer_a_message_is_not_guessed_at() -> None:
     correlator = Correlator()
     assert isinstance(correlator.received(a_log()), Outside), "no call at all"
-    correlator.begin(a_request())
-    assert isinstance(correlator.received(a_log()), Outside), "not alone"
+    only, _ = correlator.begin(a_request())
+    log = correlator.received(a_log())
+    assert isinstance(log, ToCall)
+    assert log.pending is only, "what is logged during the only call is its client's to read"
+    assert isinstance(correlator.received(a_question()), Outside), "not alone"
     correlator.begin(a_request(), alone=True)
     assert isinstance(correlator.received(a_log()), Outside), "two calls"
+    assert isinstance(correlator.received(a_question()), Outside), "two calls"
+
+
+def test_the_log_of_a_cancelled_call_is_not_shown_to_the_next() -> None:
+    correlator = Correlator()
+    first, _ = correlator.begin(a_request())
+    correlator.cancel(first, "")
+    correlator.begin(a_request())
+    assert isinstance(correlator.received(a_log("for the first")), Outside)
 
 
 def test_a_cancelled_exclusive_call_does_not_talk_to_the_next() -> None:

@@ -10,7 +10,7 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import NoBack, Request
+from mcpgateway.adapters.base import Link, NoBack, Request
 from mcpgateway.config.model import Isolation
 from mcpgateway.errors import EraMismatch, ServerError, ServerUnavailable, TooBusy
 from mcpgateway.jsonrpc import Message
@@ -459,12 +459,17 @@ async def test_a_request_outside_any_call_is_refused_and_news_are_passed_on(
 
     adapter = Counting(make=ListensIn, eras={Era.LEGACY})
     heard: list[object] = []
+
+    def listen(server: Server, key: LinkKey, link: Link, message: Message) -> bool:
+        heard.append((server.name, key, message.method))
+        return message.id is None
+
     server = Server(
         pipe_config(),
         adapter,
         client_info=Raw(b"{}"),
         random=lambda: 0.0,
-        heard=lambda server, key, message: heard.append((server.name, key, message.method)),
+        heard=listen,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.run)
@@ -472,7 +477,7 @@ async def test_a_request_outside_any_call_is_refused_and_news_are_passed_on(
         adapter.links[0].send(jsonrpc.request(b"7", "roots/list"))
         adapter.links[0].send(jsonrpc.notification("notifications/tools/list_changed"))
         await trio.testing.wait_all_tasks_blocked()
-        assert heard == [("s", LEGACY, "notifications/tools/list_changed")]
+        assert heard == [("s", LEGACY, "roots/list"), ("s", LEGACY, "notifications/tools/list_changed")]
         (refusal,) = answers
         assert b"-32601" in bytes(refusal or b"")
         await server.stop()

@@ -10,9 +10,13 @@ import pytest
 import trio
 
 from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import NoBack, NoStream
+from mcpgateway.adapters.streamable_http import StreamableHttpAdapter, StreamableHttpLink
+from mcpgateway.config.model import HttpServer
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
-from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
+from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Era
+from mcpgateway.testing.client import open_client
 from mcpgateway.testing.http import HttpFixture, serve_fixture
 from mcpgateway.wire.http1.client import Pool, Response
 from mcpgateway.wire.readiness import Poller
@@ -89,9 +93,26 @@ async def test_a_session_is_minted_asked_for_and_ended(browser: Browser) -> None
     assert (await browser.post(CALL, **own))[0].status == 404
 
 
-async def test_there_is_no_stream_to_get(browser: Browser) -> None:
-    response, _ = await browser.ask(b"GET", {})
-    assert (response.status, response.headers[b"allow"]) == (405, b"POST")
+async def test_a_session_has_one_stream_at_a_time(poller: Poller) -> None:
+    async with serve_fixture() as fixture:
+        adapter = StreamableHttpAdapter(HttpServer("s", url=fixture.url), poller)
+        async with open_client(adapter, Era.LEGACY, hears=True) as client:
+            await client.call("notify")
+            assert (await client.received.next()).method == "notifications/tools/list_changed"
+            assert isinstance(client.link, StreamableHttpLink)
+            with pytest.raises(NoStream) as taken:
+                await client.link.listen(None, Wait(), NoBack(), trio.lowlevel.checkpoint)
+    (own, *_) = [request.headers for request in fixture.requests if request.method == b"GET"]
+    assert (taken.value.status, own[b"mcp-session-id"]) == (409, b"session-1")
+
+
+@pytest.mark.parametrize(("stateful", "status"), [(True, 400), (False, 405)])
+async def test_a_stream_needs_a_session(stateful: bool, status: int, poller: Poller) -> None:
+    async with serve_fixture(stateful=stateful) as fixture:
+        browser = Browser(fixture, poller)
+        response, _ = await browser.ask(b"GET", {})
+        browser.close()
+    assert response.status == status
 
 
 async def test_modern_requests_are_held_against_their_headers(browser: Browser) -> None:

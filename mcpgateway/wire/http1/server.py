@@ -410,12 +410,14 @@ class Connection:
             await self._serve()
         except _Refusal as refusal:
             await self._refuse(refusal)
-        except (TransportBroken, _IdleTooLong, _Draining, _WriteStalled):
+        except (TransportBroken, _IdleTooLong, _Draining):
             pass
         finally:
             self._gone = True
             self._server.sweeper.discard(self.wait)
             self.transport.close()
+            if self._continuation is not None:
+                self._server.adopt(self._continuation)
 
     async def _serve(self) -> None:
         builder = self._builder
@@ -457,7 +459,7 @@ class Connection:
             request = exchange.request
         try:
             await (self._server.handler(request, exchange) if continuation is None else continuation())
-        except (TransportBroken, _WriteStalled):
+        except TransportBroken:
             raise
         except Exception:
             log.exception("the handler of %s failed", request.path[:200])
@@ -640,7 +642,7 @@ class Connection:
             for _ in range(64):
                 if not await self.transport.receive(self.wait):
                     break
-        except (TransportBroken, _IdleTooLong, _Draining, _WriteStalled):
+        except (TransportBroken, _IdleTooLong, _Draining):
             pass
 
     def refuse_service(self) -> None:
@@ -662,7 +664,7 @@ class _Draining(Exception):
     """The server is shutting down and the connection is idle."""
 
 
-class _WriteStalled(Exception):
+class _WriteStalled(TransportBroken):
     """The client does not read."""
 
 
@@ -750,7 +752,7 @@ class HttpServer:
 async def _finish(continuation: Callable[[], Awaitable[None]]) -> None:
     try:
         await continuation()
-    except (TransportBroken, _WriteStalled):
+    except TransportBroken:
         pass
     except Exception:
         log.exception("a call could not be finished after its connection had gone")

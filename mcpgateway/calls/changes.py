@@ -1,0 +1,268 @@
+"""What servers say outside calls, brought to the legacy sessions that it concerns, and to no other.
+
+`mcpgateway.servers.server.Server` hands over what its links hear, together with the key of the link, which says whose
+link it is: one session's, or that of all sessions with the same capabilities. What is for a session goes to its outbox,
+which its GET stream drains. (Sessions that pass through to one HTTP server one to one have that server's own stream.)
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, TypeAlias
+
+import attrs
+from msgspec import Raw
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import Link
+from mcpgateway.calls.call import key_for
+from mcpgateway.calls.interests import Interests, Soon
+from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
+from mcpgateway.calls.relay import LOG, may_ask
+from mcpgateway.calls.targets import level_of, named
+from mcpgateway.catalog.items import Kind
+from mcpgateway.errors import GatewayError, InvalidParams, TooBusy
+from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.ledger import LinkKey
+from mcpgateway.servers.server import Server
+from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.wire.waiting import Wait
+
+log = logging.getLogger("mcpgateway.server")
+
+KINDS: Final = {
+    "notifications/tools/list_changed": (Kind.TOOLS,),
+    "notifications/prompts/list_changed": (Kind.PROMPTS,),
+    "notifications/resources/list_changed": (Kind.RESOURCES, Kind.TEMPLATES),
+}
+"""The listings that a notification says to have changed."""
+
+_CAPABILITY: Final = {
+    "notifications/tools/list_changed": "tools",
+    "notifications/prompts/list_changed": "prompts",
+    "notifications/resources/list_changed": "resources",
+}
+_UPDATED: Final = "notifications/resources/updated"
+_CANCELLED: Final = "notifications/cancelled"
+
+_Told: TypeAlias = "Iterator[tuple[Session, Message]]"
+
+
+@attrs.frozen
+class ChangesStatistics:
+    """What is being brought to legacy sessions outside calls, at one moment."""
+
+    subscriptions: int
+    """Resource subscriptions of all sessions."""
+    waiting: int
+    """Messages in outboxes."""
+    dropped: int
+    """Messages that outboxes had no room for, so far."""
+
+
+@attrs.frozen
+class _Renewal:
+    """A listing to be made anew for all sessions of a namespace that have the same links to a server."""
+
+    server: Server
+    key: LinkKey
+    namespace: str
+    method: str
+
+
+class Changes:
+    """Brings messages of servers to sessions. ``find`` looks a namespace up by name; ``soon`` runs tasks."""
+
+    def __init__(
+        self, sessions: SessionStore, find: Callable[[str], Namespace | None], interests: Interests, soon: Soon
+    ) -> None:
+        self._sessions = sessions
+        self._find = find
+        self.interests = interests
+        self._soon = soon
+        self._renewals: dict[_Renewal, bool] = {}
+        """Listings being made anew, and whether they have to be once more."""
+        self._dropped = 0
+
+    def statistics(self) -> ChangesStatistics:
+        waiting = sum(len(session.outbox) for session in self._sessions)
+        return ChangesStatistics(len(self.interests.subscriptions), waiting, self._dropped)
+
+    # ---- towards the client ------------------------------------------------------------------------------------------
+
+    async def listen(self, namespace: Namespace, session: Session, wait: Wait, back: StreamBack) -> None:
+        """Bring a session its messages until ``wait`` is ended; see `mcpgateway.calls.namespace.Namespace.listen`."""
+        servers = [server for server in namespace.servers if speaks(server, Era.LEGACY)]
+        session.outbox.attach(wait)
+        try:
+            async with self.interests.listening((server, key_for(session.caller, server)) for server in servers):
+                await back.open()
+                await session.outbox.drain(wait, back)
+        finally:
+            session.outbox.detach()
+
+    def _deliver(self, session: Session, message: Message) -> None:
+        for dropped in session.outbox.put(message):
+            self._dropped += 1
+            if dropped.id is not None:
+                self._take_back(session, dropped.id)
+
+    def _take_back(self, session: Session, own: bytes) -> None:
+        """A client will not see a request of a server: refuse it in its place."""
+        link, id = session.questions.pop(own, (None, b""))
+        if link is not None:
+            refusal = jsonrpc.error(id, TooBusy("the client does not take what servers ask it"))
+            self._soon(partial(_answer, link, refusal))
+
+    # ---- from the servers --------------------------------------------------------------------------------------------
+
+    def heard(self, server: Server, key: LinkKey, link: Link, message: Message) -> bool:
+        """Take what a link received outside calls; see `mcpgateway.servers.server.Heard`."""
+        if key.era is not Era.LEGACY or message.is_response:
+            return False
+        if message.is_request:
+            return self._asked(server, key, link, message)
+        if message.method in KINDS:
+            self._stale(server, key, message.method)
+            return True
+        try:
+            for session, told in self._told(server, key, link, message):
+                self._deliver(session, told)
+        except InvalidParams as problem:
+            log.info("server %r sent a malformed %s: %s", server.name, message.method, problem.message)
+        return True
+
+    def _told(self, server: Server, key: LinkKey, link: Link, message: Message) -> _Told:
+        """Whom a notification concerns, and how it reads for each."""
+        channel = (server, key)
+        owner = self._sessions.get(key.owner) if key.owner else None
+        if message.method == _UPDATED:
+            uri = named(message, "uri")
+            hearing = dict(self.interests.subscriptions.hearing(channel, uri))
+            if not hearing and owner is not None and self._passes_through(owner):
+                hearing = {owner: uri}
+            for session, shown in hearing.items():
+                yield session, message if shown == uri else _about(message, shown)
+        elif owner is not None:
+            told = _of_client(owner, link, message) if message.method == _CANCELLED else message
+            if told is not None:
+                yield owner, told
+        elif message.method == LOG:
+            if link.statistics().in_flight and len(list(self._concerned(server, key))) > 1:
+                log.debug("server %r: a log that belongs to one of several calls is nobody's to read", server.name)
+                return
+            for session in self.interests.levels.hearing(channel, level_of(message)):
+                yield session, message
+        else:
+            log.debug("server %r: %s on a shared link concerns nobody in particular", server.name, message.method)
+
+    def _passes_through(self, session: Session) -> bool:
+        """Whether a session's subscriptions are its server's own business, so that no book of them is kept here."""
+        namespace = self._find(session.namespace)
+        return namespace is not None and namespace.passes_through
+
+    def _asked(self, server: Server, key: LinkKey, link: Link, message: Message) -> bool:
+        """Bring a server's request to the one client whose link it came on; false where there is no such client."""
+        method, id = message.method, message.id
+        assert method is not None
+        assert id is not None
+        if method == "ping":
+            server.answer_soon(link, jsonrpc.result(id, {}))
+            return True
+        session = self._sessions.get(key.owner) if key.owner else None
+        if session is None or not may_ask(session.caller, method):
+            return False
+        try:
+            own = session.ask(link, id)
+        except TooBusy as problem:
+            server.answer_soon(link, jsonrpc.error(id, problem))
+        else:
+            self._deliver(session, message.replace(id=Raw(own)))
+        return True
+
+    # ---- listings that change ----------------------------------------------------------------------------------------
+
+    def relinked(self, server: Server, key: LinkKey) -> None:
+        """A server that is listened to is there anew: what it lists may have changed, and it knows of no wishes."""
+        self.interests.relinked((server, key))
+        negotiated = server.spoken.get(Era.LEGACY)
+        if negotiated is None:
+            return
+        capabilities = members_of(negotiated.capabilities)
+        for method, name in _CAPABILITY.items():
+            value = value_of(capabilities[name]) if name in capabilities else None
+            if isinstance(value, dict) and value.get("listChanged"):
+                self._stale(server, key, method)
+
+    def _stale(self, server: Server, key: LinkKey, method: str) -> None:
+        """Have listings made anew, once for all that see the same, and their sessions told."""
+        for name in {session.namespace for session in self._concerned(server, key)}:
+            renewal = _Renewal(server, key, name, method)
+            if renewal not in self._renewals:
+                self._soon(partial(self._renew, renewal))
+            self._renewals[renewal] = renewal in self._renewals
+
+    def _concerned(self, server: Server, key: LinkKey) -> Iterator[Session]:
+        """The sessions whose calls to a server use the links of a key."""
+        if key.owner:
+            owner = self._sessions.get(key.owner)
+            if owner is not None:
+                yield owner
+            return
+        for session in self._sessions:
+            namespace = self._find(session.namespace)
+            if namespace is not None and server in namespace.servers and key_for(session.caller, server) == key:
+                yield session
+
+    async def _renew(self, renewal: _Renewal) -> None:
+        namespace = self._find(renewal.namespace)
+        try:
+            again = namespace is not None
+            while again and namespace is not None:
+                self._renewals[renewal] = False
+                await self._tell(renewal, namespace)
+                again = self._renewals[renewal]
+        finally:
+            self._renewals.pop(renewal, None)
+
+    async def _tell(self, renewal: _Renewal, namespace: Namespace) -> None:
+        """Make what a namespace lists anew, then tell the sessions that have seen something else."""
+        sessions = self._of_namespace(renewal)
+        if not sessions:
+            return
+        prints = {kind: await namespace.renew(sessions[0].caller, kind) for kind in KINDS[renewal.method]}
+        for session in self._of_namespace(renewal):
+            seen = [kind for kind in prints if kind.value in session.seen]
+            if seen and all(session.seen[kind.value] == prints[kind] for kind in seen):
+                continue
+            session.seen |= {kind.value: mark for kind in seen if (mark := prints[kind]) is not None}
+            self._deliver(session, jsonrpc.notification(renewal.method))
+
+    def _of_namespace(self, renewal: _Renewal) -> list[Session]:
+        concerned = self._concerned(renewal.server, renewal.key)
+        return [session for session in concerned if session.namespace == renewal.namespace]
+
+
+def _about(message: Message, uri: str) -> Message:
+    members = members_of(message.params)
+    return message.replace(params=raw_of({**members, "uri": uri}))
+
+
+def _of_client(session: Session, link: Link, message: Message) -> Message | None:
+    """A server's cancellation of its own request, under the id that the client knows; ``None`` if there is none."""
+    params = members_of(message.params)
+    own = session.asked_as(link, bytes(params.get("requestId", b"")))
+    if own is None:
+        return None
+    del session.questions[own]
+    return message.replace(params=raw_of({**params, "requestId": Raw(own)}))
+
+
+async def _answer(link: Link, message: Message) -> None:
+    try:
+        await link.notify(message)
+    except GatewayError as problem:
+        log.info("%s", problem.message)

@@ -1,0 +1,116 @@
+"""What a merged namespace shows, and whose each thing is: the tables of each kind of client.
+
+What one client sees depends on its era and capabilities (servers list differently), so tables are kept per both. A
+listing is always fetched anew and replaces the table; a call looks its name up, and lists once if it finds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
+
+import attrs
+import trio
+
+from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.listing import fetch, gather
+from mcpgateway.catalog.items import Item, Kind
+from mcpgateway.catalog.naming import Target
+from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
+from mcpgateway.catalog.table import Table, build
+from mcpgateway.protocol.results import UNKEPT, Hints, strictest
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.server import Server
+from mcpgateway.sessions.caller import Caller
+
+_MAX_VIEWS = 64
+"""Capability sets whose tables are kept at a time."""
+
+_View: TypeAlias = "tuple[Era | None, bytes]"
+
+
+@attrs.frozen
+class Listed:
+    """A listing of all servers, as it was just made."""
+
+    table: Table
+    missing: Mapping[str, str]
+    """The servers that it lacks, each with the reason."""
+    hints: Hints
+    """Nobody may keep a listing that lacks a server."""
+
+
+_NONE: dict[Kind, Listed] = {}
+
+
+class Tables:
+    """The tables of one namespace. ``views`` are in config order."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        servers: Sequence[Server],
+        views: Mapping[str, ServerView],
+        *,
+        naming: Naming,
+        mode: NamingMode,
+        startup_wait: float,
+        list_timeout: float,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._servers = servers
+        self._views = views
+        self._naming = naming
+        self._mode = mode
+        self._startup_wait = startup_wait
+        self._list_timeout = list_timeout
+        self._tables: dict[_View, dict[Kind, Listed]] = {}
+        self._locks: dict[tuple[Era | None, bytes, Kind], trio.Lock] = {}
+        """One listing at a time for calls that look for a name: the others take what it found."""
+        self._listings: dict[tuple[Era | None, bytes, Kind], dict[str, tuple[Item, ...]]] = {}
+        """What each server last listed: what a server that is away for a moment still shows."""
+
+    def known(self, caller: Caller, kind: Kind) -> Table | None:
+        """The table as it was last made for such a caller."""
+        listed = self._tables.get((caller.era, caller.capability_set), _NONE).get(kind)
+        return None if listed is None else listed.table
+
+    async def listed(self, caller: Caller, kind: Kind) -> Listed:
+        """The listing as it was last made for such a caller; made now if there is none."""
+        listed = self._tables.get((caller.era, caller.capability_set), _NONE).get(kind)
+        return await self.refresh(caller, kind) if listed is None else listed
+
+    async def refresh(self, caller: Caller, kind: Kind) -> Listed:
+        """List all servers anew for such a caller."""
+        listings, missing = await gather(
+            self._servers,
+            lambda server: fetch(self._dispatcher, server, caller, kind),
+            startup_wait=self._startup_wait,
+            list_timeout=self._list_timeout,
+        )
+        view = (caller.era, caller.capability_set)
+        if view not in self._tables and len(self._tables) >= _MAX_VIEWS:
+            self._forget(next(iter(self._tables)))
+        last = self._listings.setdefault((*view, kind), {})
+        last.update({server: listing.items if listing else () for server, listing in listings.items()})
+        table = build(kind, self._views, last, self._naming, self._mode)
+        hints = UNKEPT if missing else strictest(listing.hints for listing in listings.values() if listing)
+        listed = self._tables.setdefault(view, {})[kind] = Listed(table, missing, hints)
+        return listed
+
+    def _forget(self, view: _View) -> None:
+        del self._tables[view]
+        self._listings = {key: value for key, value in self._listings.items() if key[:2] != view}
+        self._locks = {key: value for key, value in self._locks.items() if key[:2] != view}
+
+    async def find(self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None]) -> Target | None:
+        """Look something up in the table, and once more in a new one where it is not there."""
+        seen = self.known(caller, kind)
+        target = find(seen) if seen is not None else None
+        if target is not None:
+            return target
+        async with self._locks.setdefault((caller.era, caller.capability_set, kind), trio.Lock()):
+            table = self.known(caller, kind)
+            if table is None or table is seen:
+                table = (await self.refresh(caller, kind)).table
+        return find(table)

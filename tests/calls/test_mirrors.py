@@ -1,0 +1,131 @@
+"""Mirrored arguments: compared where no server can, and tools with bad marks not shown where one would refuse them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import pytest
+import trio
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import NoBack
+from mcpgateway.config.model import HttpServer
+from mcpgateway.demo.server import Tool
+from mcpgateway.errors import JSON, HeaderMismatch
+from mcpgateway.gateway import Gateway
+from mcpgateway.protocol import envelope
+from mcpgateway.protocol.headers import request_headers
+from mcpgateway.protocol.revisions import LATEST_MODERN, Era
+from mcpgateway.wire.waiting import Wait
+from tests.calls.doubles import Library, ask, gateway_of, host, legacy, modern, names, result, space
+from tests.servers.doubles import Counting
+
+
+def marked(mark: str, kind: str = "string") -> Mapping[str, JSON]:
+    return {"inputSchema": {"type": "object", "properties": {"text": {"type": kind, "x-mcp-header": mark}}}}
+
+
+class Marked(Library):
+    """Wants the argument of ``echo`` mirrored as ``Mcp-Param-Text``, and has a tool with a bad mark."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)  # type: ignore[arg-type]  # passed on
+        self.tools["echo"] = Tool(marked("Text"), lambda arguments: {})
+        self.tools["bad"] = Tool(marked("not a token"), lambda arguments: {})
+
+
+def server(name: str) -> Counting:
+    return Counting(name, type(name, (Marked,), {"name": name}), eras={Era.MODERN})
+
+
+async def call(gateway: Gateway, path: str, tool: str, text: str | None, **headers: str) -> JSON:
+    """Call a tool with headers of our own; the text that came back."""
+    arguments: dict[str, JSON] = {} if text is None else {"text": text}
+    message = jsonrpc.request(b"1", "tools/call", {"name": tool, "arguments": arguments})
+    message = message.replace(
+        params=envelope.stamp(message.params, revision=LATEST_MODERN, capabilities=jsonrpc.raw_of({}))
+    )
+    given = {name.replace("_", "-").lower().encode(): value.encode() for name, value in headers.items()}
+    reply = await space(gateway, path).serve(modern(), message, Wait(), NoBack(), {**request_headers(message), **given})
+    return result(reply)["content"]
+
+
+SAID: list[JSON] = [{"type": "text", "text": "hi"}]
+PATHS = [("a", "echo"), ("", "a_echo")]
+
+
+@pytest.mark.requirement("3.param-headers")
+@pytest.mark.parametrize(("path", "tool"), PATHS)
+async def test_headers_must_mirror_their_arguments(
+    path: str, tool: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    one = server("a")
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        assert await call(gateway, path, tool, "hi", mcp_param_text="hi", mcp_param_other="1") == SAID
+        for text, headers in (("hi", {}), ("hi", {"mcp_param_text": "ho"}), (None, {"mcp_param_text": "hi"})):
+            with pytest.raises(HeaderMismatch, match="mcp-param-text") as refused:
+                await call(gateway, path, tool, text, **headers)
+            assert refused.value.code == -32020
+        assert len(host(one).asked("tools/call")) == 1
+
+
+@pytest.mark.parametrize(("path", "tool"), PATHS)
+async def test_a_schema_that_changed_is_read_again_before_anything_is_refused(
+    path: str, tool: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    one = server("a")
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        await call(gateway, path, tool, "hi", mcp_param_text="hi")
+        host(one).tools["echo"] = Tool(marked("New"), lambda arguments: {})
+        assert await call(gateway, path, tool, "hi", mcp_param_new="hi") == SAID
+        lists = len(host(one).asked("tools/list"))
+        assert await call(gateway, path, tool, "hi", mcp_param_new="hi") == SAID
+        assert len(host(one).asked("tools/list")) == lists
+
+
+async def test_another_spelling_of_the_name_escapes_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    async with gateway_of(server("a")) as gateway:
+        await gateway.ready()
+        with pytest.raises(HeaderMismatch):
+            await call(gateway, "a", "echo", "hi", mcp_name="=?base64?ZWNobw==?=")
+
+
+async def test_tools_without_marks_list_once_and_unknown_ones_are_the_servers_to_refuse(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    one = server("a")
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        for _ in range(3):
+            await call(gateway, "a", "release", None)
+        assert len(host(one).asked("tools/list")) == 1
+        with pytest.raises(AssertionError, match="no tool"):
+            await call(gateway, "a", "never", None)
+
+
+async def test_over_http_the_server_compares_and_bad_marks_are_not_shown(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    configs = {"http": HttpServer("http", url="http://127.0.0.1:9/mcp")}
+    with caplog.at_level(logging.WARNING, "mcpgateway.server"):
+        async with gateway_of(server("http"), server("pipe"), configs=configs) as gateway:
+            await gateway.ready()
+            for _ in range(2):
+                shown = names(await ask(space(gateway), modern(), "tools/list"))
+            assert await call(gateway, "", "http_echo", "hi", mcp_param_text="ho") == SAID
+
+    assert "http_bad" not in shown
+    assert {"http_echo", "pipe_bad", "pipe_echo"} <= set(shown)
+    told = [record.getMessage() for record in caplog.records if "not shown" in record.getMessage()]
+    assert told == ["server 'http': tool 'bad' is not shown: x-mcp-header of property 'text' is not a header token"]
+
+
+async def test_legacy_clients_mirror_nothing(autojump_clock: trio.testing.MockClock) -> None:
+    one = Counting("a", type("a", (Marked,), {"name": "a"}))
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        reply = await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo", "arguments": {"text": "hi"}})
+        assert result(reply)["content"] == SAID

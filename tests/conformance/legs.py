@@ -1,0 +1,104 @@
+"""One leg of the matrix: the suite's scenarios of one side and one revision, direct or through the gateway.
+
+``s…`` legs test servers: the suite is the client of the fixture server, or of a gateway in front of it. ``c…`` legs
+test clients: the suite is the server of the SDK's test client, with or without a gateway in between.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.conformance.setup import Suite
+from tests.processes import free_port, running, wait_for_ok, wait_for_port
+
+SERVER_LEGS: Final = {"s2506": "2025-06-18", "s2511": "2025-11-25", "s2607": "2026-07-28"}
+CLIENT_LEGS: Final = {
+    "c2506": ("2025-06-18", ("initialize", "tools_call")),
+    "c2511": (
+        "2025-11-25",
+        (
+            "initialize",
+            "tools_call",
+            "elicitation-sep1034-client-defaults",
+            "sse-retry",
+            "json-schema-2020-12-preservation",
+        ),
+    ),
+    "c2607": (
+        "2026-07-28",
+        (
+            "tools_call",
+            "request-metadata",
+            "sep-2322-client-request-state",
+            "http-standard-headers",
+            "http-custom-headers",
+            "http-invalid-tool-headers",
+            "json-schema-ref-no-deref",
+            "json-schema-2020-12-preservation",
+        ),
+    ),
+}
+"""The client scenarios that a gateway has a part in; the others are about OAuth at the server."""
+HTTP, STDIO, MOCK = "http", "stdio", "mock"
+"""What is behind the gateway: the fixture server over Streamable HTTP or stdio, or the suite's own mock server."""
+_TIMEOUT_MS: Final = 15_000
+_ROOT: Final = Path(__file__).resolve().parent.parent.parent
+_FIXTURE: Final = str(Path(__file__).with_name("fixture_server.py"))
+
+
+@contextmanager
+def fixture(suite: Suite, scratch: Path) -> Iterator[str]:
+    """The fixture server over HTTP; its URL."""
+    port, log = free_port(), scratch / "fixture.log"
+    command = [str(suite.python), _FIXTURE, str(suite.everything_server), str(port)]
+    with running(command, log) as process:
+        wait_for_port(port, process, log)
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+def fixture_over_stdio(suite: Suite) -> dict[str, Any]:
+    """The configuration of the fixture server as a child of the gateway."""
+    return {"command": str(suite.python), "args": [_FIXTURE, str(suite.everything_server), "stdio"]}
+
+
+@contextmanager
+def gateway(servers: Mapping[str, Any], scratch: Path) -> Iterator[str]:
+    """A gateway in front of servers, which have all been tried; its URL."""
+    scratch.mkdir(parents=True, exist_ok=True)
+    port, log, config = free_port(), scratch / "gateway.log", scratch / "gateway.json"
+    config.write_text(json.dumps({"state_dir": str(scratch / "state"), "servers": servers}))
+    command = [sys.executable, "-m", "runners.gateway", "--config", str(config), "--port", str(port)]
+    with running(command, log, cwd=_ROOT) as process:
+        wait_for_ok(f"http://127.0.0.1:{port}/readyz", process, log)
+        yield f"http://127.0.0.1:{port}"
+
+
+def run_server_leg(suite: Suite, leg: str, url: str, results: Path) -> None:
+    """The suite's server scenarios against a URL."""
+    _suite(suite, ["server", "--url", url, "--suite", "all", "--spec-version", SERVER_LEGS[leg]], results)
+
+
+def run_client_leg(suite: Suite, leg: str, results: Path, *, through: bool) -> None:
+    """The client scenarios that concern a gateway, each against a mock server of its own."""
+    revision, scenarios = CLIENT_LEGS[leg]
+    client = [str(suite.python), str(suite.client)]
+    if through:
+        client = [sys.executable, "-m", "tests.conformance.client_through", str(results.parent / leg), *client]
+    for scenario in scenarios:
+        options = ["client", "--command", shlex.join(client), "--scenario", scenario, "--spec-version", revision]
+        _suite(suite, options, results)
+
+
+def _suite(suite: Suite, options: list[str], results: Path) -> None:
+    results.mkdir(parents=True, exist_ok=True)
+    command = [*suite.command, *options, "--timeout", str(_TIMEOUT_MS), "-o", str(results)]
+    with (results.parent / f"{results.name}.log").open("ab") as log:
+        # Its status only says whether every scenario passed, which the comparison says better.
+        subprocess.run(command, stdout=log, stderr=log, check=False, cwd=_ROOT)
