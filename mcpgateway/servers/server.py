@@ -154,7 +154,8 @@ class Server:
             elif probing:
                 await self.probe()
                 self.tried.set()
-            elif absent is not None:
+            else:
+                assert absent is not None
                 await self._make_kept(absent)
 
     async def _make_kept(self, key: LinkKey) -> None:
