@@ -288,7 +288,12 @@ FEATURES = (
         "tests/calls/test_interests.py::test_the_server_gets_the_most_verbose_level_and_each_session_what_it_asked_for",
         "tests/fronts/test_methods.py::test_ping_is_of_the_legacy_era",
     ),
-    feature(69, "cancellation/progress forwarding", later=ISSUE_3),
+    feature(
+        69,
+        "cancellation/progress forwarding",
+        "tests/fronts/test_legacy.py::test_progress_comes_as_it_is_made",
+        "tests/fronts/test_legacy.py::test_a_cancelled_call_reaches_the_server_and_gets_no_reply",
+    ),
     feature(
         70,
         "tools/list_changed",
@@ -422,7 +427,13 @@ BRIDGING = (
         "handshake", LEGACY, "answered from the modern server's discovery; a session id of the gateway", later=ISSUE_5
     ),
     bridge("handshake", MODERN, "server/discover answered from InitializeResult", later=ISSUE_5),
-    bridge("handshake", SAME, "verbatim, so that both hops negotiate the same", later=ISSUE_3),
+    bridge(
+        "handshake",
+        SAME,
+        "verbatim, so that both hops negotiate the same",
+        "tests/fronts/test_legacy.py::test_the_handshake_in_every_revision",
+        "tests/calls/test_call.py::test_a_crashed_pipe_of_a_session_is_made_again_with_the_clients_own_handshake",
+    ),
     bridge(
         "envelope",
         LEGACY,
@@ -461,7 +472,9 @@ BRIDGING = (
         "ids",
         SAME,
         "ids, progress tokens, subscription ids and cancels rewritten on shared pipes, types kept",
-        later=ISSUE_3,
+        "tests/protocol/test_correlator.py::test_a_token_is_ours_on_the_wire_and_the_clients_on_the_way_back",
+        "tests/protocol/test_correlator.py::test_a_subscription_id_is_mapped_back_to_the_id_of_the_listen",
+        "tests/protocol/test_correlator.py::test_an_id_of_another_type_or_value_is_junk",
     ),
     bridge(
         "result",
@@ -484,7 +497,13 @@ BRIDGING = (
         later=ISSUE_5,
     ),
     bridge("asks", MODERN, "the call is parked and the client gets input_required with sealed state", later=ISSUE_5),
-    bridge("asks", SAME, "relayed on the call's own stream; modern passes verbatim", later=ISSUE_3),
+    bridge(
+        "asks",
+        SAME,
+        "relayed on the call's own stream; modern passes verbatim",
+        "tests/fronts/test_legacy.py::test_a_question_of_the_server_reaches_its_client_and_is_answered",
+        "tests/fronts/test_modern.py::test_a_question_is_a_result",
+    ),
     bridge(
         "capability-gate", LEGACY, "a kind that the client did not declare is an error, never forwarded", later=ISSUE_5
     ),
@@ -503,7 +522,7 @@ BRIDGING = (
     ),
     bridge("ping", LEGACY, "answered by the gateway", later=ISSUE_5),
     bridge("ping", MODERN, "404 and -32601 to the client; the server's pings answered by the gateway", later=ISSUE_5),
-    bridge("ping", SAME, "answered", later=ISSUE_3),
+    bridge("ping", SAME, "answered", "tests/fronts/test_methods.py::test_ping_is_of_the_legacy_era"),
     bridge("logging", LEGACY, "logging/setLevel kept per session and stamped on later requests", later=ISSUE_5),
     bridge("logging", MODERN, "setLevel as low as needed, filtered per call, none without logLevel", later=ISSUE_5),
     bridge(
@@ -529,7 +548,13 @@ BRIDGING = (
     ),
     bridge("progress", LEGACY, "relayed on the request's stream", later=ISSUE_5),
     bridge("progress", MODERN, "relayed; stops with input_required and goes on with the retry", later=ISSUE_5),
-    bridge("progress", SAME, "relayed", later=ISSUE_3),
+    bridge(
+        "progress",
+        SAME,
+        "relayed",
+        "tests/fronts/test_legacy.py::test_progress_comes_before_the_reply_on_one_stream",
+        "tests/fronts/test_modern.py::test_progress_comes_before_the_reply_on_one_stream",
+    ),
     bridge("cancel", LEGACY, "cancelled closes the server's POST; a disconnect does not cancel", later=ISSUE_5),
     bridge("cancel", MODERN, "a closed stream cancels; a parked call lives until its TTL", later=ISSUE_5),
     bridge(
@@ -541,7 +566,13 @@ BRIDGING = (
     ),
     bridge("errors", LEGACY, "codes that a legacy client must not see are mapped", later=ISSUE_5),
     bridge("errors", MODERN, "-32002, -32042 and lost sessions mapped", later=ISSUE_5),
-    bridge("errors", SAME, "as they are, HTTP status included", later=ISSUE_3),
+    bridge(
+        "errors",
+        SAME,
+        "as they are, HTTP status included",
+        "tests/adapters/test_http_replies.py::test_what_is_no_reply_fails_its_call_only",
+        "tests/fronts/test_modern.py::test_the_ladder_of_refusals",
+    ),
     bridge("tasks", LEGACY, "not declared: the server answers at once, or the gateway polls", later=ISSUE_5),
     bridge("tasks", MODERN, "never advertised", later=ISSUE_5),
     bridge(
@@ -998,7 +1029,13 @@ PROMISES = (
         "CI under 15 minutes, unit part under 60 s, no test sleeps",
         "tests/test_project.py::test_no_test_sleeps",
     ),
-    promise("3.back-channel.progress", "every progress, in order, the last before the result", later=ISSUE_3),
+    promise(
+        "3.back-channel.progress",
+        "every progress, in order, the last before the result",
+        "tests/fronts/test_legacy.py::test_progress_comes_as_it_is_made",
+        "tests/fronts/test_legacy.py::test_progress_comes_before_the_reply_on_one_stream",
+        "tests/fronts/test_modern.py::test_progress_comes_before_the_reply_on_one_stream",
+    ),
     promise(
         "3.back-channel.logging",
         "logging with its levels",
@@ -1013,7 +1050,8 @@ PROMISES = (
     promise(
         "3.back-channel.asks",
         "elicitation, sampling and roots on the call's own stream; input_required with exact requestState",
-        later=ISSUE_3,
+        "tests/fronts/test_legacy.py::test_a_question_of_the_server_reaches_its_client_and_is_answered",
+        "tests/fronts/test_listen.py::test_request_state_goes_round_to_the_byte",
     ),
     promise(
         "3.changes.list-changed",
@@ -1119,7 +1157,9 @@ PROMISES = (
     promise(
         "3.bad.late",
         "progress for a finished call; answers to questions never asked; undeclared requests",
-        later=ISSUE_3,
+        "tests/fronts/test_answers.py::test_an_answer_to_a_question_never_asked_reaches_no_server",
+        "tests/protocol/test_correlator.py::test_progress_under_a_token_that_nobody_gave_is_junk",
+        "tests/calls/test_relay.py::test_a_caller_without_a_session_cannot_be_asked_but_the_server_may_ping",
     ),
     promise(
         "3.bad.foreign",
@@ -1145,7 +1185,8 @@ PROMISES = (
     promise(
         "3.shows.zero",
         "conformance differences: 0, three times over HTTP, over stdio but for polling",
-        later=ISSUE_3,
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_no_difference_for_a_server_over_http",
+        "tests/conformance/test_matrix.py::test_over_stdio_only_event_streams_differ",
     ),
     promise(
         "3.shows.client",
@@ -1163,7 +1204,11 @@ PROMISES = (
         "tests/soak/test_many_clients.py::test_in_virtual_time_every_message_reaches_its_own_client",
         "tests/soak/test_many_clients.py::test_for_real_every_message_reaches_its_own_client",
     ),
-    promise("3.shows.speed", "the speed of the skeleton is kept", later=ISSUE_3),
+    promise(
+        "3.shows.speed",
+        "the speed of the skeleton is kept",
+        "tests/bench/test_bench.py::test_each_threshold_belongs_to_a_measurement",
+    ),
     promise(
         "4.children.crash",
         "a crash fails calls at once with exit status and stderr tail; restart with backoff",

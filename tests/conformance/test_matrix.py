@@ -59,3 +59,13 @@ def test_the_committed_matrix_shows_clients_as_they_are_without_the_gateway() ->
 
 def test_the_committed_matrix_shows_no_difference_for_a_server_over_http() -> None:
     assert [row for row in matrix.load() if row.server == legs.HTTP and (row.known or row.direct != row.through)] == []
+
+
+def test_over_stdio_only_event_streams_differ() -> None:
+    """Every scenario passes all the same; what differs is what a pipe does not have."""
+    rows = [row for row in matrix.load() if row.server == legs.STDIO]
+    assert [row for row in rows if row.direct != row.through] == []
+    assert {entry.scenario for entry in KNOWN if entry.cell.server == legs.STDIO} <= {
+        "server-sse-polling",
+        "server-sse-multiple-streams",
+    }
