@@ -19,7 +19,8 @@ from mcpgateway.config.loading import from_value, load
 from mcpgateway.config.model import Config, InProcessServer
 from mcpgateway.fronts.http import HttpFront
 from mcpgateway.gateway import Gateway
-from mcpgateway.wire.http1.server import Exchange, HttpRequest
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.shield import shielded
 
 if TYPE_CHECKING:

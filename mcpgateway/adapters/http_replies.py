@@ -29,7 +29,7 @@ from mcpgateway.errors import (
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID, with_meta
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.client import HttpError, Response
+from mcpgateway.wire.http1.responses import HttpError, Response
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")

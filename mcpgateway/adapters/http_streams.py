@@ -22,7 +22,7 @@ from mcpgateway.adapters.http_replies import EventReader, explain, follow, go_on
 from mcpgateway.backoff import Backoff
 from mcpgateway.errors import ServerError, ServerMisbehaved, ServerSessionLost
 from mcpgateway.jsonrpc import Message, members_of, raw_of
-from mcpgateway.wire.http1.client import HttpError, Response
+from mcpgateway.wire.http1.responses import HttpError, Response
 from mcpgateway.wire.waiting import Wait, interruptible
 
 log = logging.getLogger("mcpgateway.server")

@@ -64,7 +64,8 @@ from mcpgateway.protocol.handshake import is_modern_only, judge_probe, read_disc
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
-from mcpgateway.wire.http1.client import HttpError, Pool, Response
+from mcpgateway.wire.http1.client import Pool
+from mcpgateway.wire.http1.responses import HttpError, Response
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.shield import shielded
 from mcpgateway.wire.waiting import Wait

@@ -15,7 +15,7 @@ from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.errors import GatewayError, InvalidRequest
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
 from mcpgateway.jsonrpc import Message
-from mcpgateway.wire.http1.server import Exchange
+from mcpgateway.wire.http1.exchange import Exchange
 
 REVISION: Final = "2025-03-26"
 LIMIT: Final = 100

@@ -19,7 +19,10 @@ from mcpgateway.config.model import Limits, Listen
 from mcpgateway.errors import GatewayError, InvalidRequest, ShuttingDown
 from mcpgateway.fronts.streamable import StreamableHttp
 from mcpgateway.gateway import Gateway
-from mcpgateway.wire.http1.server import Exchange, Handler, HttpLimits, HttpRequest, HttpServer, accept, bind
+from mcpgateway.wire.http1.connection import Handler
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpLimits, HttpRequest
+from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.tls import server_context
 from mcpgateway.wire.transport import TlsTransport, Transport
 

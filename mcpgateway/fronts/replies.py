@@ -12,7 +12,7 @@ from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, Method
 from mcpgateway.protocol.methods import http_status
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.server import Exchange
+from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.transport import TransportBroken
 
 JSON_FIELDS: Final = b"Content-Type: application/json\r\n"

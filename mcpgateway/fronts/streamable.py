@@ -42,7 +42,8 @@ from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEA
 from mcpgateway.sessions.caller import ANONYMOUS, Caller
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.server import Exchange, HttpRequest
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.transport import TransportBroken
 from mcpgateway.wire.waiting import Sweeper, Wait
 

@@ -35,7 +35,9 @@ from mcpgateway.protocol import envelope, headers
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.fixture_server import Crashed, FixtureServer
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.server import Exchange, HttpRequest, HttpServer, accept, bind
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
+from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper, Wait
 

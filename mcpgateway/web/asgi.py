@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 import trio
 
-from mcpgateway.wire.http1.server import Exchange, HttpRequest
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
 
 # The types of the ASGI specification, which leaves the values of its mappings open.
 Scope: TypeAlias = MutableMapping[str, Any]

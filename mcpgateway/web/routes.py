@@ -17,7 +17,8 @@ from mcpgateway.errors import JSON
 from mcpgateway.gateway import Gateway
 from mcpgateway.servers.server import ServerStatistics
 from mcpgateway.web import asgi
-from mcpgateway.wire.http1.server import Exchange, HttpRequest
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
 
 
 def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:

@@ -20,7 +20,7 @@ from mcpgateway.adapters.streamable_http import StreamableHttpLink
 from mcpgateway.errors import ServerError, ServerMisbehaved, ServerTimeout, ServerUnavailable
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.client import Client, open_client
-from mcpgateway.wire.http1.client import Response
+from mcpgateway.wire.http1.responses import Response
 from mcpgateway.wire.waiting import Wait
 from tests.adapters.http_peer import (
     INITIALIZED,

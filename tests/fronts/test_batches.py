@@ -11,7 +11,7 @@ import trio.testing
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.fronts.batches import LIMIT, BatchBack
-from mcpgateway.wire.http1.server import Exchange
+from mcpgateway.wire.http1.exchange import Exchange
 from tests.fronts.site import Client, Session, Site, call, events, modern, notification, request, site, text
 from tests.wire.http1.peers import Answer
 

@@ -18,7 +18,8 @@ from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Era
 from mcpgateway.testing.client import open_client
 from mcpgateway.testing.http import HttpFixture, serve_fixture
-from mcpgateway.wire.http1.client import Pool, Response
+from mcpgateway.wire.http1.client import Pool
+from mcpgateway.wire.http1.responses import Response
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Wait
 

@@ -9,7 +9,9 @@ from functools import partial
 import trio
 
 from mcpgateway.web import asgi
-from mcpgateway.wire.http1.server import Exchange, HttpRequest, HttpServer, accept, bind
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpRequest
+from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
 from tests.fronts.site import Client

@@ -12,7 +12,10 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from mcpgateway.wire import readiness
-from mcpgateway.wire.http1.server import Exchange, Handler, HttpLimits, HttpRequest, HttpServer
+from mcpgateway.wire.http1.connection import Handler
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpLimits, HttpRequest
+from mcpgateway.wire.http1.server import HttpServer
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.transport import SocketTransport, TlsTransport, Transport
 from mcpgateway.wire.waiting import Sweeper

@@ -14,7 +14,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcpgateway.wire import readiness
 from mcpgateway.wire.http1 import client
-from mcpgateway.wire.http1.client import HttpError, Pool, Response
+from mcpgateway.wire.http1.client import Pool
+from mcpgateway.wire.http1.responses import HttpError, Response
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Wait
 from tests.wire.http1 import certificates

@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.wire.http1.server import HttpLimits
+from mcpgateway.wire.http1.requests import HttpLimits
 from mcpgateway.wire.waiting import LONGEST
 from tests.wire.http1.peers import Peer, answer, answers
 from tests.wire.http1.servers import Script, serving
@@ -139,7 +139,7 @@ async def test_a_reader_that_stalls_is_dropped_and_holds_nothing(kind: str, mock
         assert len(site.server.connections) == 2
         await pass_time(mock_clock, 1.1)
 
-        assert script.gone == ([] if kind == "begun" else ["_WriteStalled"])
+        assert script.gone == ([] if kind == "begun" else ["WriteStalled"])
         assert len(site.server.connections) == 1
         assert answer(await other.ask(GET)).status == 200
 

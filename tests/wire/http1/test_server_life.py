@@ -11,7 +11,9 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.wire.http1.server import Exchange, HttpLimits, HttpRequest, accept, bind
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.http1.requests import HttpLimits, HttpRequest
+from mcpgateway.wire.http1.server import accept, bind
 from mcpgateway.wire.transport import TransportBroken
 from tests.wire.http1.peers import answer, answers
 from tests.wire.http1.servers import KINDS, Script, serving

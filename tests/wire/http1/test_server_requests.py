@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from mcpgateway.wire.http1.server import HttpLimits
+from mcpgateway.wire.http1.requests import HttpLimits
 from tests.wire.http1.peers import Answers, answer, answers
 from tests.wire.http1.servers import BIG, KINDS, Script, serving
 
