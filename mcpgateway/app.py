@@ -1,6 +1,9 @@
 """From a configuration to a running gateway: for Python code that embeds one, and for the runners.
 
 Lifetimes nest: the gateway's servers outlive its fronts, so that what a front is draining can still be answered.
+
+Whoever embeds a gateway waits for its import, so what only some need is imported by the function that needs it: the
+HTTP front (20 ms), and the reading of files (15 ms).
 """
 
 from __future__ import annotations
@@ -15,16 +18,15 @@ import attrs
 import trio
 
 from mcpgateway.adapters.base import Adapter
-from mcpgateway.config.loading import from_value, load
 from mcpgateway.config.model import Config, InProcessServer
-from mcpgateway.fronts.http import HttpFront
 from mcpgateway.gateway import Gateway
-from mcpgateway.wire.http1.exchange import Exchange
-from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.shield import shielded
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from mcpgateway.wire.http1.exchange import Exchange
+    from mcpgateway.wire.http1.requests import HttpRequest
 
 CLOSING: Final = 10.0
 """Seconds that closing all servers may take; each adapter's own bounds are well below."""
@@ -71,6 +73,8 @@ async def serve(
 
     :raises OSError: the address cannot be listened on
     """
+    from mcpgateway.fronts.http import HttpFront
+
     front = HttpFront(gateway, gateway.config.listen, _cold_routes(gateway))
     async with trio.open_nursery() as nursery:
         url = await nursery.start(front.run)
@@ -89,6 +93,8 @@ async def _configuration(config: Config | Mapping[str, object] | str | Path | No
         return config
     if config is None:
         return Config()
+    from mcpgateway.config.loading import from_value, load
+
     if isinstance(config, Mapping):
         return from_value(dict(config), env=os.environ).config
     return (await trio.to_thread.run_sync(lambda: load(Path(config), env=os.environ))).config
