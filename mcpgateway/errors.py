@@ -14,6 +14,9 @@ from typing import ClassVar, TypeAlias
 JSON: TypeAlias = "None | bool | int | float | str | list[JSON] | dict[str, JSON]"
 """A decoded JSON value."""
 
+LAST_WORDS = "; its last words: "
+"""What stands in a failure between what happened and what a child last said, which not everybody is to read."""
+
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
 METHOD_NOT_FOUND = -32601

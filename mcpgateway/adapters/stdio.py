@@ -13,7 +13,7 @@ from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.pipe_handshake import negotiate
 from mcpgateway.config.model import StdioServer
-from mcpgateway.errors import ConfigError, GatewayError, ServerUnavailable
+from mcpgateway.errors import LAST_WORDS, ConfigError, GatewayError, ServerUnavailable
 from mcpgateway.wire.children import GRACE, Child, Command, spawn
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.lines import LINE_LIMIT
@@ -122,7 +122,7 @@ async def _feed(child: Child, link: PipeLink) -> None:
 def with_last_words(what: str, child: Child) -> str:
     """A failure, with what the child last said on its standard error."""
     last = str(child.last_words)
-    return f"{what}; its last words: {last}" if last else what
+    return f"{what}{LAST_WORDS}{last}" if last else what
 
 
 def _refuse_windows(platform: str) -> None:

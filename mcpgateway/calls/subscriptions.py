@@ -1,14 +1,17 @@
 """``subscriptions/listen`` over several servers (MCP 2026-07-28, subscriptions).
 
 The client's one subscription is one at each server that it concerns. It is acknowledged once, with all that the servers
-honour; what they tell comes under the client's names and its subscription id. A server that ends its part, or is lost,
-ends no other's; the subscription ends when all parts have, when the client goes, or with the gateway: gracefully then.
+honour; what they tell comes under the client's names and its subscription id. A server that ends its part ends no
+other's; one that is lost is listened to again as soon as it is back, and since nobody knows what it would have told
+meanwhile, the client is told that what it listens to has changed. The subscription ends when all parts have, when the
+client goes, or with the gateway: gracefully then.
 
 What goes to whom, and what comes back, are pure functions; `Subscription` is the I/O around them.
 """
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
@@ -19,9 +22,10 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Reply
+from mcpgateway.backoff import Backoff
 from mcpgateway.catalog.items import Kind
 from mcpgateway.catalog.naming import Target
-from mcpgateway.errors import JSON, GatewayError, InvalidParams, ShuttingDown
+from mcpgateway.errors import JSON, EraMismatch, GatewayError, InvalidParams, ServerError, ShuttingDown
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
@@ -41,6 +45,13 @@ CHANGED: Final[Mapping[str, tuple[Kind, ...]]] = {
     "notifications/resources/list_changed": (Kind.RESOURCES, Kind.TEMPLATES),
 }
 """What a notification makes stale."""
+TOLD: Final[Mapping[str, str]] = {
+    "toolsListChanged": "notifications/tools/list_changed",
+    "promptsListChanged": "notifications/prompts/list_changed",
+    "resourcesListChanged": "notifications/resources/list_changed",
+}
+"""What may be listened to, with the notification that tells of it."""
+_BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
 TARGETED: Final = ("resourceSubscriptions", "taskIds")
 """What may be listened to by name, which is one server's."""
 
@@ -156,12 +167,16 @@ class Subscription:
         back: Back,
         listen: Callable[[str, Message, Back], Awaitable[Reply]],
         stale: Callable[[Kind], Awaitable[object]],
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._message = message
         self._parts = parts
         self._back = back
         self._listen = listen
         self._stale = stale
+        self._chance = chance
+        self._lost: dict[str, int] = {}
+        """Servers that were lost, and how often in a row they were listened to in vain."""
         self._honoured: dict[str, Mapping[str, JSON]] = {}
         self._unheard = set(parts)
         """Servers that have neither acknowledged their part nor ended it."""
@@ -201,11 +216,30 @@ class Subscription:
         self._acknowledged.set()
 
     async def _one(self, server: str, part: Part) -> None:
-        try:
-            await self._listen(server, with_wanted(self._message, part), _PartBack(partial(self._event, server, part)))
-        except GatewayError:
-            pass  # its part has ended; the server's own log says why
-        self._note(server, {})
+        """Listen to one server until it ends its part itself, or will not be listened to."""
+        back = _PartBack(partial(self._event, server, part))
+        while True:
+            try:
+                await self._listen(server, with_wanted(self._message, part), back)
+                lost = False
+            except GatewayError as problem:
+                lost = isinstance(problem, ServerError) and not isinstance(problem, EraMismatch)
+            self._note(server, {})
+            if not lost:
+                return
+            attempt = self._lost.get(server, 0)
+            self._lost[server] = attempt + 1
+            await trio.sleep(_BACKOFF.delay(attempt, self._chance()))
+
+    async def _resumed(self, server: str, honoured: Mapping[str, JSON]) -> None:
+        """A server that was lost is listened to again: what it would have told meanwhile, nobody knows."""
+        del self._lost[server]
+        meta = {SUBSCRIPTION_ID: Raw(self._message.id or b"null")}
+        for member, method in TOLD.items():
+            if honoured.get(member) is True:
+                for kind in CHANGED[method]:
+                    await self._stale(kind)
+                await self._tell(Event(jsonrpc.notification(method, {"_meta": meta})))
 
     def _note(self, server: str, honoured: Mapping[str, JSON]) -> None:
         if server in self._unheard:
@@ -219,7 +253,11 @@ class Subscription:
         if message is None:
             return
         if message.method == ACKNOWLEDGED:
-            self._note(server, _notifications(message))
+            honoured = _notifications(message)
+            self._note(server, honoured)
+            if server in self._lost:
+                await self._acknowledged.wait()
+                await self._resumed(server, honoured)
             return
         await self._acknowledged.wait()
         for kind in CHANGED.get(message.method or "", ()):

@@ -36,11 +36,9 @@ def with_name(
     message: Message, member: str, name: str, headers: Mapping[bytes, bytes] | None
 ) -> tuple[Message, Mapping[bytes, bytes] | None]:
     """The message about another name, and its headers to match (``Mcp-Name``, 2026-07-28)."""
+    # Made anew even where the name stays: of two members of one name a server might read the one that we did not.
     members = members_of(message.params)
-    encoded = raw_of(name)
-    if members.get(member) == encoded:
-        return message, headers
-    members[member] = encoded
+    members[member] = raw_of(name)
     if headers is not None and NAME in headers:
         headers = {**headers, NAME: encode_value(name)}
     return message.replace(params=raw_of(members)), headers

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mcpgateway._version import VERSION
-from mcpgateway.errors import JSON
+from mcpgateway.errors import JSON, LAST_WORDS
 from mcpgateway.gateway import Gateway
 from mcpgateway.servers.server import ServerStatistics
 from mcpgateway.web import asgi
@@ -73,7 +73,8 @@ def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
 def _server(server: ServerStatistics) -> dict[str, JSON]:
     state: dict[str, JSON] = {"state": server.state, "eras": list(server.eras), "links": len(server.links)}
     if server.reason:
-        state |= {"reason": server.reason, "failures": server.failures}
+        # What a child said last may hold anything; it is in the log, and in the error of whoever called it.
+        state |= {"reason": server.reason.partition(LAST_WORDS)[0], "failures": server.failures}
     return state
 
 

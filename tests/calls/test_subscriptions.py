@@ -123,6 +123,12 @@ class Listener:
         return found
 
 
+def the_end_of(server: Honours) -> Message:
+    """A server's graceful end of its first subscription."""
+    id = server.listening[0].id or b""
+    return jsonrpc.result(id, {"resultType": "complete", "_meta": {SUBSCRIPTION_ID: Raw(id)}})
+
+
 async def settled() -> None:
     await trio.testing.wait_all_tasks_blocked()
 
@@ -253,25 +259,56 @@ async def test_the_catalogue_is_anew_before_the_client_is_told(autojump_clock: t
             assert len(server.asked("tools/list")) == lists + 2  # for the arguments that it mirrors
 
 
-async def test_a_server_that_ends_or_is_lost_ends_no_others(autojump_clock: trio.testing.MockClock) -> None:
-    adapters = [honours("a"), honours("b"), honours("c", Refuses), honours("d")]
+async def test_a_server_that_ends_its_part_ends_no_others(autojump_clock: trio.testing.MockClock) -> None:
+    adapters = [honours("a"), honours("b"), honours("c", Refuses)]
     async with gateway_of(*adapters) as gateway:
         await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
-            (link_a, a), (link_b, b), (link_d, _) = (link_to(adapters[n]) for n in (0, 1, 3))
-            meta = {SUBSCRIPTION_ID: Raw(a.listening[0].id or b"")}
-            link_a.send(jsonrpc.result(a.listening[0].id or b"", {"resultType": "complete", "_meta": meta}))
-            link_d.crash("killed")
+            (link_a, a), (link_b, b) = (link_to(adapters[n]) for n in (0, 1))
+            link_a.send(the_end_of(a))
             await settled()
             assert not client.ended
             link_b.send(b.about(b.listening[0], "tools/list_changed"))
             await settled()
             assert client.heard[-1] == ("tools/list_changed", {})
-            link_b.crash("killed")
+            link_b.send(the_end_of(b))
             await settled()
 
             assert client.reply is not None
             assert result(client.reply) == {"resultType": "complete", "_meta": {SUBSCRIPTION_ID: "c1"}}
+
+
+async def test_a_server_that_is_lost_is_listened_to_again(autojump_clock: trio.testing.MockClock) -> None:
+    """What it would have told meanwhile nobody knows, so the client is told that everything has changed."""
+    one, two = honours("a"), honours("b")
+    async with gateway_of(one, two) as gateway:
+        await gateway.ready()
+        async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
+            one.links[-1].crash("killed")
+            await trio.sleep(10)
+            assert not client.ended
+            assert client.heard[1:] == [("tools/list_changed", {})]
+
+            link, server = link_to(one)
+            assert len(server.listening) == 1
+            link.send(server.about(server.listening[0], "tools/list_changed"))
+            await settled()
+            assert client.heard[2:] == [("tools/list_changed", {})]
+
+
+async def test_a_server_that_stays_away_is_tried_less_and_less_often(autojump_clock: trio.testing.MockClock) -> None:
+    one = honours("a")
+    async with gateway_of(one, honours("b")) as gateway:
+        await gateway.ready()
+        async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
+            one.dead = True
+            one.links[-1].crash("killed")
+            await trio.sleep(3600)
+            assert not client.ended
+            assert [method for method, _ in client.heard] == ["subscriptions/acknowledged"]
+            one.dead = False
+            await trio.sleep(130)
+            assert client.heard[1:] == [("tools/list_changed", {})]
 
 
 async def test_a_server_that_does_not_acknowledge_delays_the_client_for_so_long(

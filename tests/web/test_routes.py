@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from mcpgateway.config.model import Config, InProcessServer
+from mcpgateway.errors import LAST_WORDS
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryAdapter
@@ -31,6 +32,16 @@ async def test_health_tells_the_state_of_the_gateway_and_of_each_server() -> Non
         assert health["servers"]["broken"]["state"] == "failed"
         assert health["servers"]["broken"]["reason"]
         assert health["pool"]["one"]["total"] == health["servers"]["one"]["links"]
+
+
+async def test_health_does_not_repeat_what_a_child_said_last() -> None:
+    broken = MemoryAdapter("broken")
+    async with site({"broken": broken}) as gateway:
+        gateway.gateway.servers["broken"]._links.attempts.reason = f"exited with status 1{LAST_WORDS}token=hunter2"
+        answer = await (await gateway.dial()).ask("GET", "/health")
+
+        assert answer.json["servers"]["broken"]["reason"] == "exited with status 1"
+        assert b"hunter2" not in answer.body
 
 
 async def test_readiness_waits_for_every_server_to_have_been_tried() -> None:
