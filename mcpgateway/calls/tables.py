@@ -6,6 +6,7 @@ listing is always fetched anew and replaces the table; a call looks its name up,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -25,6 +26,9 @@ from mcpgateway.sessions.caller import Caller
 
 _MAX_VIEWS = 64
 """Capability sets whose tables are kept at a time."""
+
+LEAST_INTERVAL = 1.0
+"""Seconds between two listings for names that are not found: nobody keeps the servers busy with made-up ones."""
 
 _View: TypeAlias = "tuple[Era | None, bytes]"
 
@@ -67,6 +71,8 @@ class Tables:
         self._tables: dict[_View, dict[Kind, Listed]] = {}
         self._locks: dict[tuple[Era | None, bytes, Kind], trio.Lock] = {}
         """One listing at a time for calls that look for a name: the others take what it found."""
+        self._looked: dict[tuple[Era | None, bytes, Kind], float] = {}
+        """When a listing was last made for a name that was not found."""
         self._listings: dict[tuple[Era | None, bytes, Kind], dict[str, tuple[Item, ...]]] = {}
         """What each server last listed: what a server that is away for a moment still shows."""
 
@@ -102,6 +108,7 @@ class Tables:
         del self._tables[view]
         self._listings = {key: value for key, value in self._listings.items() if key[:2] != view}
         self._locks = {key: value for key, value in self._locks.items() if key[:2] != view}
+        self._looked = {key: value for key, value in self._looked.items() if key[:2] != view}
 
     async def find(self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None]) -> Target | None:
         """Look something up in the table, and once more in a new one where it is not there."""
@@ -109,8 +116,11 @@ class Tables:
         target = find(seen) if seen is not None else None
         if target is not None:
             return target
-        async with self._locks.setdefault((caller.era, caller.capability_set, kind), trio.Lock()):
+        view = (caller.era, caller.capability_set, kind)
+        async with self._locks.setdefault(view, trio.Lock()):
             table = self.known(caller, kind)
-            if table is None or table is seen:
+            lately = trio.current_time() < self._looked.get(view, -math.inf) + LEAST_INTERVAL
+            if table is None or (table is seen and not lately):
                 table = (await self.refresh(caller, kind)).table
+                self._looked[view] = trio.current_time()
         return find(table)

@@ -347,17 +347,17 @@ class StreamableHttp:
                     except GatewayError as problem:
                         await back.answer(Reply(jsonrpc.error(entry.id, problem)))
                     else:
-                        serving = namespace.serve(caller, entry, wait, back)
-                        nursery.start_soon(self._answer_entry, serving, back, entry.id, flight.over)
+                        serve = partial(namespace.serve, caller, entry, wait, back)
+                        nursery.start_soon(self._answer_entry, serve, back, entry.id, flight.over)
         due = any(not isinstance(entry, Message) or entry.is_request for entry in entries)
         await back.finish(due=due)
 
     async def _answer_entry(
-        self, serving: Awaitable[Reply], back: BatchBack, id: bytes, over: Callable[[], None]
+        self, serve: Callable[[], Awaitable[Reply]], back: BatchBack, id: bytes, over: Callable[[], None]
     ) -> None:
         try:
             try:
-                reply = await serving
+                reply = await serve()
             finally:
                 over()
         except (CallCancelled, StreamEnded):

@@ -133,14 +133,18 @@ def _unbase64(text: str) -> bytes:
 def load_keys(path: Path) -> tuple[bytes, ...]:
     """The key ring in a file, newest first, one base64 key of 32 bytes a line; made with one key where there is none.
 
-    The file has mode 0600, a directory made for it 0700. Of several processes that make it at once all take the one
-    that was there first. Where it cannot be written or read, a key of this process stands in, with one warning.
+    The file has mode 0600 (another is warned of), a directory made for it 0700. Of several processes that make it at
+    once all take the one that was there first. Where it cannot be written or read, a key of this process stands in,
+    with one warning.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             _create(path)
-        return _parse(path.read_text("ascii"))
+        keys = _parse(path.read_text("ascii"))
+        if path.stat().st_mode & 0o077:
+            log.warning("%s can be read by others, who can then seal as this gateway does: chmod 600 it", path)
+        return keys
     except (OSError, ValueError) as problem:
         log.warning("%s cannot be used (%s): what is sealed now does not open after a restart", path, _reason(problem))
         return (secrets.token_bytes(KEY_BYTES),)

@@ -323,6 +323,22 @@ async def test_what_is_not_there_is_refused(
     assert (str(refused.value), refused.value.code) == (said, -32602)
 
 
+async def test_made_up_names_do_not_keep_the_servers_busy(autojump_clock: trio.testing.MockClock) -> None:
+    one = library("a", eras={Era.LEGACY})
+    async with gateway_of(one, library("b")) as gateway:
+        await gateway.ready()
+        await ask(space(gateway), legacy(), "tools/list")
+        for number in range(20):
+            with pytest.raises(InvalidParams, match="Unknown tool"):
+                await ask(space(gateway), legacy(), "tools/call", {"name": f"made_up_{number}"})
+        assert len(host(one).asked("tools/list")) == 2
+
+        await trio.sleep(1.1)
+        with pytest.raises(InvalidParams, match="Unknown tool"):
+            await ask(space(gateway), legacy(), "tools/call", {"name": "made_up"})
+        assert len(host(one).asked("tools/list")) == 3
+
+
 async def test_a_name_that_appeared_since_the_last_listing_is_found(autojump_clock: trio.testing.MockClock) -> None:
     one = library("a", eras={Era.LEGACY})
     async with gateway_of(one, library("b")) as gateway:

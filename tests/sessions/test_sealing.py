@@ -107,6 +107,15 @@ def test_the_ring_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
     assert [entry.name for entry in path.parent.iterdir()] == ["secret"]
 
 
+def test_a_ring_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    keys = load_keys(tmp_path / "secret")
+    assert caplog.text == ""
+    (tmp_path / "secret").chmod(0o644)
+
+    assert load_keys(tmp_path / "secret") == keys
+    assert "can be read by others" in caplog.text
+
+
 def test_of_several_that_make_it_at_once_all_have_the_same(tmp_path: Path) -> None:
     path, found, start = tmp_path / "secret", list[tuple[bytes, ...]](), threading.Barrier(8)
 
