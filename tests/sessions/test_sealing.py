@@ -112,7 +112,8 @@ def test_a_ring_that_others_can_read_is_warned_of(tmp_path: Path, caplog: pytest
     assert caplog.text == ""
     (tmp_path / "secret").chmod(0o644)
 
-    assert load_keys(tmp_path / "secret") == keys
+    with caplog.at_level(logging.WARNING):
+        assert load_keys(tmp_path / "secret") == keys
     assert "can be read by others" in caplog.text
 
 
