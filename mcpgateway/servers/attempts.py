@@ -48,4 +48,4 @@ class Attempts:
 
     def pause(self, now: float) -> float:
         """Seconds until the next attempt may be made."""
-        return max(0.0, self._retry_at - now)
+        return min(BACKOFF.maximum, max(0.0, self._retry_at - now))  # a difference of sums may be a hair above
