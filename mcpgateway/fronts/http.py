@@ -15,13 +15,13 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy, is_loopback
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.model import Listen
 from mcpgateway.errors import GatewayError, InvalidRequest, ShuttingDown
 from mcpgateway.fronts.streamable import StreamableHttp
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.connection import Handler
 from mcpgateway.wire.http1.exchange import Exchange
-from mcpgateway.wire.http1.requests import HttpLimits, HttpRequest
+from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.tls import server_context
 from mcpgateway.wire.transport import TlsTransport, Transport
@@ -45,9 +45,7 @@ class HttpFront:
         self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
         self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
         self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy, gateway.sweeper)
-        self.server = HttpServer(
-            self._handle, _refusal, gateway.sweeper, _http_limits(listen.limits), begin=self._begin
-        )
+        self.server = HttpServer(self._handle, _refusal, gateway.sweeper, listen.limits, begin=self._begin)
         self._names: dict[bytes, str] = {}
         self._accepting = trio.CancelScope()
 
@@ -163,15 +161,3 @@ def _peer(sock: socket.socket) -> str:
 def _refusal(status: int, reason: str) -> bytes:
     problem = InvalidRequest(reason) if status < 500 else GatewayError(reason)
     return jsonrpc.error(None, problem).encode()
-
-
-def _http_limits(limits: Limits) -> HttpLimits:
-    return HttpLimits(
-        header_bytes=limits.header_bytes,
-        body_bytes=limits.body_bytes,
-        header_timeout=limits.header_timeout,
-        body_timeout=limits.body_timeout,
-        idle_timeout=limits.idle_timeout,
-        write_timeout=limits.write_timeout,
-        connections=limits.connections,
-    )

@@ -6,23 +6,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
 
-import attrs
 import httptools
 
+from mcpgateway.config.model import Limits
+
 MAX_HEADERS: Final = 100
-
-
-@attrs.frozen
-class HttpLimits:
-    """Bounds of one listener; seconds and bytes."""
-
-    header_bytes: int = 32 * 1024
-    body_bytes: int = 4 * 1024 * 1024
-    header_timeout: float = 10.0
-    body_timeout: float = 60.0
-    idle_timeout: float = 120.0
-    write_timeout: float = 30.0
-    connections: int = 4096
 
 
 class HttpRequest:
@@ -77,7 +65,7 @@ class RequestReader:
         "size",
     )
 
-    def __init__(self, make: Callable[[], HttpRequest], limits: HttpLimits) -> None:
+    def __init__(self, make: Callable[[], HttpRequest], limits: Limits) -> None:
         self._make = make
         self._limits = limits
         self.ready: deque[HttpRequest] = deque()

@@ -12,8 +12,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from mcpgateway.config.model import Limits
 from mcpgateway.wire.http1.connection import Begin, Connection, Handler, Refuse
-from mcpgateway.wire.http1.requests import HttpLimits
 from mcpgateway.wire.transport import Transport, TransportBroken
 from mcpgateway.wire.waiting import Sweeper
 
@@ -28,7 +28,7 @@ class HttpServer:
         handler: Handler,
         refuse: Refuse,
         sweeper: Sweeper,
-        limits: HttpLimits | None = None,
+        limits: Limits | None = None,
         *,
         begin: Begin | None = None,
     ) -> None:
@@ -36,7 +36,7 @@ class HttpServer:
         self.begin = begin
         self.refuse = refuse
         self.sweeper = sweeper
-        self.limits = limits or HttpLimits()
+        self.limits = limits or Limits()
         self.connections: dict[Connection, None] = {}
         """In the order in which they were accepted."""
         self.nursery: trio.Nursery | None = None

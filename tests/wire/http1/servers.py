@@ -11,10 +11,11 @@ from typing import Final
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from mcpgateway.config.model import Limits
 from mcpgateway.wire import readiness
 from mcpgateway.wire.http1.connection import Handler
 from mcpgateway.wire.http1.exchange import Exchange
-from mcpgateway.wire.http1.requests import HttpLimits, HttpRequest
+from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.http1.server import HttpServer
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.transport import SocketTransport, TlsTransport, Transport
@@ -116,7 +117,7 @@ def refusal(status: int, reason: str) -> bytes:
 class Site:
     """A server at work, and the peers that talk to it."""
 
-    def __init__(self, kind: str, handler: Handler, limits: HttpLimits, nursery: trio.Nursery) -> None:
+    def __init__(self, kind: str, handler: Handler, limits: Limits, nursery: trio.Nursery) -> None:
         self.sweeper = Sweeper()
         self.poller = Poller()
         begin = handler.begin if kind == "begun" and isinstance(handler, Script) else None
@@ -157,10 +158,10 @@ def _server_side(sock: socket.socket) -> trio.SSLStream[trio.SocketStream]:
 
 
 @asynccontextmanager
-async def serving(kind: str, handler: Handler | None = None, limits: HttpLimits | None = None) -> AsyncIterator[Site]:
+async def serving(kind: str, handler: Handler | None = None, limits: Limits | None = None) -> AsyncIterator[Site]:
     """A server for the time of the block; afterwards no connection may be left in it."""
     async with trio.open_nursery() as nursery:
-        site = Site(kind, handler or Script(), limits or HttpLimits(), nursery)
+        site = Site(kind, handler or Script(), limits or Limits(), nursery)
         nursery.start_soon(site.sweeper.run)
         nursery.start_soon(site.poller.run)
         try:

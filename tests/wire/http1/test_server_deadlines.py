@@ -7,12 +7,12 @@ from typing import Final
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.wire.http1.requests import HttpLimits
+from mcpgateway.config.model import Limits
 from mcpgateway.wire.waiting import LONGEST
 from tests.wire.http1.peers import Peer, answer, answers
 from tests.wire.http1.servers import Script, serving
 
-LIMITS: Final = HttpLimits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30)
+LIMITS: Final = Limits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30)
 GET: Final = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST: Final = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 CLOSING: Final = 1.0 + LONGEST
@@ -145,7 +145,7 @@ async def test_a_reader_that_stalls_is_dropped_and_holds_nothing(kind: str, mock
 
 
 async def test_a_slow_reader_that_goes_on_reading_gets_everything(mock_clock: MockClock) -> None:
-    async with serving("plain", limits=HttpLimits(write_timeout=1000)) as site:
+    async with serving("plain", limits=Limits(write_timeout=1000)) as site:
         peer = await site.dial()
         await peer.send(b"GET /big HTTP/1.1\r\nHost: h\r\n\r\n")
         data = bytearray()
@@ -172,7 +172,7 @@ async def test_who_goes_on_sending_after_a_refusal_is_cut_off(kind: str, mock_cl
 
 async def test_a_refused_upload_can_read_why() -> None:
     """A client that sends all of a body that is too large, and only then reads, finds the answer."""
-    async with serving("edge", limits=HttpLimits(body_bytes=1000)) as site:
+    async with serving("edge", limits=Limits(body_bytes=1000)) as site:
         peer = await site.dial()
         head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % (1 << 20)
 

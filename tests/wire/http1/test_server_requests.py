@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from mcpgateway.wire.http1.requests import HttpLimits
+from mcpgateway.config.model import Limits
 from tests.wire.http1.peers import Answers, answer, answers
 from tests.wire.http1.servers import BIG, KINDS, Script, serving
 
@@ -307,7 +307,7 @@ BAD = {
     "101 headers": (b"GET / HTTP/1.1\r\nHost: h\r\n%b\r\n" % b"".join(b"X%d: 1\r\n" % n for n in range(100)), 431),
     "101 times a header": (b"GET / HTTP/1.1\r\nHost: h\r\n%b\r\n" % (b"X: 1\r\n" * 102), 431),
 }
-SMALL = HttpLimits(header_bytes=1500, body_bytes=1000)
+SMALL = Limits(header_bytes=1500, body_bytes=1000)
 
 
 @pytest.mark.parametrize("case", BAD)
