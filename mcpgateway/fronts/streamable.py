@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy
-from mcpgateway.adapters.base import Continuation, Outcome, Reply, StreamEnded
+from mcpgateway.adapters.base import Reply, StreamEnded
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
@@ -32,8 +32,9 @@ from mcpgateway.errors import (
 )
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
+from mcpgateway.fronts.flights import Flight
 from mcpgateway.fronts.media import check_media, check_stream_media
-from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import PROTOCOL_VERSION, Envelope
 from mcpgateway.protocol.envelope import read as read_envelope
@@ -41,7 +42,6 @@ from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
 from mcpgateway.sessions.caller import ANONYMOUS, Caller
 from mcpgateway.sessions.store import Session, SessionStore
-from mcpgateway.wire import sse
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.transport import TransportBroken
@@ -143,7 +143,7 @@ class StreamableHttp:
         except GatewayError:
             return False
         fields = b"" if origin is None else self._cors(origin)
-        flight = _Flight(self, exchange, wait, session, id, fields)
+        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
         self._calls[wait] = None
         taken = False
         try:
@@ -291,7 +291,7 @@ class StreamableHttp:
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         era = Era.LEGACY if headers is None else Era.MODERN
-        flight = _Flight(self, exchange, wait, session, id, fields)
+        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
         try:
             flight.enter()
         except GatewayError as problem:
@@ -341,7 +341,7 @@ class StreamableHttp:
                     await self._try_one_way(namespace, caller, entry)
                 else:
                     wait = Wait()
-                    flight = _Flight(self, exchange, wait, caller.session, entry.id, fields)
+                    flight = Flight(self._calls, self._answer, exchange, wait, caller.session, entry.id, fields)
                     try:
                         flight.enter()
                     except GatewayError as problem:
@@ -445,65 +445,6 @@ class StreamableHttp:
     @property
     def calls_in_flight(self) -> int:
         return len(self._calls)
-
-
-class _Flight:
-    """A call that was begun without a task, on its way back to the client."""
-
-    __slots__ = ("_exchange", "_fields", "_front", "_id", "_session", "_wait")
-
-    def __init__(
-        self,
-        front: StreamableHttp,
-        exchange: Exchange,
-        wait: Wait,
-        session: Session | None,
-        id: bytes,
-        fields: bytes,
-    ) -> None:
-        self._front = front
-        self._exchange = exchange
-        self._wait = wait
-        self._session = session
-        self._id = id
-        self._fields = fields
-
-    def enter(self) -> None:
-        """Note the call as in flight; raises `InvalidRequest` where its id is in use."""
-        if self._session is not None:
-            self._session.begin(self._id, self._wait)
-        self._front._calls[self._wait] = None
-
-    def over(self) -> None:
-        self._front._calls.pop(self._wait, None)
-        session = self._session
-        if session is not None and session.calls.get(self._id) is self._wait:
-            session.end(self._id)
-
-    def settled(self, outcome: Outcome) -> None:
-        """Answer, here and now where it is a reply; anything else is for the connection's task."""
-        if not isinstance(outcome, Reply):
-            self._exchange.continue_with(partial(self._go_on, outcome))
-            return
-        self.over()
-        era = Era.MODERN if self._session is None else Era.LEGACY
-        data = outcome.message.encode_as(self._id)
-        event = outcome.event
-        if event is None:
-            self._exchange.respond_now(status_of_reply(outcome, era), data, JSON_FIELDS + self._fields)
-        else:
-            self._exchange.stream_now(sse.HEADERS + self._fields, sse.encode(data, id=event.id, retry=event.retry))
-
-    async def _go_on(self, outcome: Exception | Continuation) -> None:
-        era = Era.MODERN if self._session is None else Era.LEGACY
-        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY)
-
-        async def reply() -> Reply:
-            if isinstance(outcome, Exception):
-                raise outcome
-            return await outcome(back)
-
-        await self._front._answer(reply(), back, self._id, era, self.over)
 
 
 _ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"

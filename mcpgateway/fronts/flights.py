@@ -1,0 +1,79 @@
+"""A call on its way through the HTTP front: noted while it is in flight, and answered without a task if it can be."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+from mcpgateway.adapters.base import Continuation, Outcome, Reply
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.sessions.store import Session
+from mcpgateway.wire import sse
+from mcpgateway.wire.http1.exchange import Exchange
+from mcpgateway.wire.waiting import Wait
+
+Answer: TypeAlias = Callable[[Awaitable[Reply], HttpBack, bytes, Era, Callable[[], None]], Awaitable[None]]
+"""Awaits what serves a call and answers with it; the last argument is called when the call itself is over."""
+
+
+class Flight:
+    """One call in flight: ``calls`` holds it while it is, and ``answer`` brings its client what a task has to bring."""
+
+    __slots__ = ("_answer", "_calls", "_exchange", "_fields", "_id", "_session", "_wait")
+
+    def __init__(
+        self,
+        calls: dict[Wait, None],
+        answer: Answer,
+        exchange: Exchange,
+        wait: Wait,
+        session: Session | None,
+        id: bytes,
+        fields: bytes,
+    ) -> None:
+        self._calls = calls
+        self._answer = answer
+        self._exchange = exchange
+        self._wait = wait
+        self._session = session
+        self._id = id
+        self._fields = fields
+
+    def enter(self) -> None:
+        """Note the call as in flight; raises `InvalidRequest` where its id is in use."""
+        if self._session is not None:
+            self._session.begin(self._id, self._wait)
+        self._calls[self._wait] = None
+
+    def over(self) -> None:
+        self._calls.pop(self._wait, None)
+        session = self._session
+        if session is not None and session.calls.get(self._id) is self._wait:
+            session.end(self._id)
+
+    def settled(self, outcome: Outcome) -> None:
+        """Answer, here and now where it is a reply; anything else is for the connection's task."""
+        if not isinstance(outcome, Reply):
+            self._exchange.continue_with(partial(self._go_on, outcome))
+            return
+        self.over()
+        era = Era.MODERN if self._session is None else Era.LEGACY
+        data = outcome.message.encode_as(self._id)
+        event = outcome.event
+        if event is None:
+            self._exchange.respond_now(status_of_reply(outcome, era), data, JSON_FIELDS + self._fields)
+        else:
+            self._exchange.stream_now(sse.HEADERS + self._fields, sse.encode(data, id=event.id, retry=event.retry))
+
+    async def _go_on(self, outcome: Exception | Continuation) -> None:
+        era = Era.MODERN if self._session is None else Era.LEGACY
+        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY)
+
+        async def reply() -> Reply:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return await outcome(back)
+
+        await self._answer(reply(), back, self._id, era, self.over)
