@@ -25,7 +25,7 @@ from mcpgateway.jsonrpc import Message, raw_of
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.sessions.interests import LEVELS, LevelTable, Subscriptions
+from mcpgateway.sessions.interests import LEVELS, MAX_URI, LevelTable, Subscriptions
 from mcpgateway.sessions.store import Session
 from mcpgateway.wire.waiting import Wait, interruptible
 
@@ -60,7 +60,7 @@ class Interests:
     ) -> Reply:
         """Answer a request of `LASTING`, which is in the server's own words; ``shown`` is the URI in the client's.
 
-        :raises InvalidParams: it names no URI, or no level
+        :raises InvalidParams: it names no URI, one longer than `MAX_URI`, or no level
         :raises TooBusy: the session, or the server's links, have as many subscriptions as they may
         """
         channel = (server, key_for(session.caller, server))
@@ -68,6 +68,8 @@ class Interests:
             return await self._set_level(channel, session, message, wait, back)
         uri = named(message, "uri")
         if message.method == SUBSCRIBE:
+            if len(uri) > MAX_URI:
+                raise InvalidParams(f"params.uri is longer than {MAX_URI} characters")
             return await self._subscribe(channel, session, message, uri, shown or uri, wait, back)
         return await self._unsubscribe(channel, session, message, uri, wait, back)
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import trio
 
 from mcpgateway import jsonrpc
-from mcpgateway.access.browsers import BrowserPolicy, is_loopback
+from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.config.model import Listen
 from mcpgateway.errors import GatewayError, InvalidRequest, ShuttingDown
 from mcpgateway.fronts.streamable import StreamableHttp
@@ -133,10 +133,6 @@ class HttpFront:
         if host in ("", "0.0.0.0", "::"):  # what it says, not what it binds
             host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
-
-    @property
-    def is_loopback(self) -> bool:
-        return is_loopback(self._listen.host)
 
 
 def _namespace_of(path: bytes) -> str | None:

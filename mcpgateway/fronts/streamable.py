@@ -442,10 +442,6 @@ class StreamableHttp:
         for wait in list(self._calls):
             wait.end(problem)
 
-    @property
-    def calls_in_flight(self) -> int:
-        return len(self._calls)
-
 
 _ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
 _EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"

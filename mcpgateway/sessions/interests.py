@@ -14,6 +14,9 @@ from mcpgateway.errors import TooBusy
 MAX_SUBSCRIPTIONS: Final = 1000
 """Subscriptions that one session may have."""
 
+MAX_URI: Final = 8 * 1024
+"""Characters of a URI that can be subscribed to: it is kept as long as the session."""
+
 LEVELS: Final = {
     level: rank
     for rank, level in enumerate(("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"))

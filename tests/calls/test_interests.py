@@ -16,7 +16,7 @@ from mcpgateway.errors import JSON, CallCancelled, InvalidParams, MethodNotFound
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.sessions.interests import MAX_SUBSCRIPTIONS
+from mcpgateway.sessions.interests import MAX_SUBSCRIPTIONS, MAX_URI
 from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import Collecting, ask, gateway_of, legacy, modern, result, session_of, space, use
@@ -261,6 +261,19 @@ async def test_a_session_may_have_so_many_subscriptions(autojump_clock: trio.tes
             await subscribe(namespace, caller, "x:/one more")
         await end(gateway, caller)
         assert gateway.statistics().changes.subscriptions == 0
+
+
+async def test_a_uri_that_is_kept_has_a_longest_length(autojump_clock: trio.testing.MockClock) -> None:
+    one = newsroom("a")
+    longest = "x:/".ljust(MAX_URI, "x")
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        (caller,) = sessions(gateway, namespace, 1)
+        result(await subscribe(namespace, caller, longest))
+        with pytest.raises(InvalidParams, match=r"params\.uri is longer"):
+            await subscribe(namespace, caller, longest + "x")
+        assert room(one).asked_for(SUBSCRIBE) == [longest]
 
 
 async def test_without_a_session_the_server_is_asked_itself(autojump_clock: trio.testing.MockClock) -> None:
