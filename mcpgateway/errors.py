@@ -123,6 +123,8 @@ class ServerError(GatewayError):
     """A server behind the gateway could not answer; ``server`` names it."""
 
     status = 502
+    unwell = False
+    """Whether it says something about the server as a whole, and not only about this call."""
 
     def __init__(self, server: str, message: str, *, data: Mapping[str, JSON] | None = None) -> None:
         super().__init__(f"server {server!r}: {message}", data={"server": server, **(data or {})})
@@ -133,6 +135,14 @@ class ServerError(GatewayError):
 class ServerUnavailable(ServerError):
     """Not started, not reachable, crashed, or refusing connections."""
 
+    unwell = True
+    unsent = False
+    """Nothing of the request can have been acted upon: it may be sent again, whatever it is."""
+
+
+class NotTried(ServerUnavailable):
+    """The gateway does not try to reach the server just now: it keeps failing, is still starting, or is stopped."""
+
 
 class ServerMisbehaved(ServerError):
     """Answered with something that is not MCP: wrong status, wrong body, wrong id."""
@@ -142,6 +152,7 @@ class ServerTimeout(ServerError):
     """Did not answer within its deadline. The server has been told to cancel."""
 
     status = 504
+    unwell = True
 
 
 class ServerSessionLost(ServerError):

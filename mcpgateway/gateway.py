@@ -19,6 +19,7 @@ from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes, ChangesStatistics
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
+from mcpgateway.calls.listing import is_repeatable
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
@@ -61,6 +62,7 @@ class Gateway:
         self.sweeper = Sweeper()
         self.guard = Guard()
         self.dispatcher = Dispatcher(self.sweeper)
+        self.dispatcher.is_repeatable = partial(is_repeatable, self.dispatcher)
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(

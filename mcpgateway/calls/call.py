@@ -5,6 +5,8 @@ This is the middle of the hot path; it adds 4 µs to what the front and the link
 
 from __future__ import annotations
 
+import logging
+import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypeAlias
@@ -15,6 +17,7 @@ from msgspec import Raw
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
+from mcpgateway.calls.retries import Again, Retries
 from mcpgateway.config.model import Isolation
 from mcpgateway.errors import ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
@@ -22,10 +25,13 @@ from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
+from mcpgateway.servers.health import PATIENCE
 from mcpgateway.servers.ledger import LinkKey, Slot
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
+
+log = logging.getLogger("mcpgateway.server")
 
 UNBOUNDED = frozenset({"subscriptions/listen"})
 """Methods whose reply comes when the subscription ends: no deadline."""
@@ -88,11 +94,49 @@ def _bound(wait: Wait, server: Server) -> None:
     wait.on_deadline = server.timed_out
 
 
-class Dispatcher:
-    """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
+IsRepeatable: TypeAlias = Callable[[Server, Caller, Message], Awaitable[bool]]
+"""Whether a server says of the tool that a message calls that it may be called twice."""
 
-    def __init__(self, sweeper: Sweeper) -> None:
+
+async def _never(server: Server, caller: Caller, message: Message) -> bool:
+    await trio.lowlevel.checkpoint()
+    return False
+
+
+class _Call:
+    """A call that has a task: what its attempts have in common."""
+
+    __slots__ = ("back", "caller", "headers", "message", "server", "shown", "wait")
+
+    def __init__(
+        self,
+        server: Server,
+        caller: Caller,
+        message: Message,
+        wait: Wait,
+        back: Back,
+        headers: Mapping[bytes, bytes] | None,
+    ) -> None:
+        self.server = server
+        self.caller = caller
+        self.message = message
+        self.wait = wait
+        self.back = back
+        self.headers = headers
+        self.shown = False
+        """Something of the call was handed to the client."""
+
+
+class Dispatcher:
+    """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines.
+
+    ``is_repeatable`` is asked before a tool is called a second time; by default none is.
+    """
+
+    def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
+        self.is_repeatable: IsRepeatable = _never
         self._sweeper = sweeper
+        self._random = random
 
     async def call(
         self,
@@ -105,25 +149,45 @@ class Dispatcher:
     ) -> Reply:
         """Send a message that is already in the server's own words, and wait for its reply.
 
-        The deadline is the server's ``timeout``, renewed by progress up to ``max_timeout``. A session that the server
-        has lost is opened again, because the call was not looked at; but where it is the client's own session, passed
-        through, that is the client's to do.
+        The deadline is the server's ``timeout``, renewed by progress up to ``max_timeout``. What failed is sent once
+        more where that is safe (`mcpgateway.calls.retries`), and where the server had lost the session, which is opened
+        again; but a session that is the client's own, passed through, is the client's to open.
 
         :raises ServerError: what the server or its transport did
-        :raises TooBusy: no link became free in time
+        :raises TooBusy: no link became free in time, or the server has as many calls as it may
         """
         if message.method not in UNBOUNDED:
             _bound(wait, server)
         self._sweeper.add(wait)
         try:
-            try:
-                return await self._attempt(server, caller, message, wait, back, headers)
-            except ServerSessionLost:
-                if self._is_clients(caller):
-                    raise
-                return await self._attempt(server, caller, message, wait, back, headers)
+            return await self._persist(_Call(server, caller, message, wait, back, headers))
         finally:
             self._sweeper.discard(wait)
+
+    async def _persist(self, call: _Call, attempt: Callable[[], Awaitable[Reply]] | None = None) -> Reply:
+        """Attempt a call until there is a reply, or a failure that is final; ``attempt`` is the first, if begun."""
+        retries = Retries(call.message.method or "", PATIENCE)
+        while True:
+            try:
+                return await (self._attempt(call) if attempt is None else attempt())
+            except ServerError as problem:
+                if not await self._again(call, retries, problem):
+                    raise
+            attempt = None
+
+    async def _again(self, call: _Call, retries: Retries, problem: ServerError) -> bool:
+        """Decide about another attempt, and wait until it is time for it."""
+        if isinstance(problem, ServerSessionLost) and self._is_clients(call.caller):
+            return False
+        verdict = retries.judge(problem, trio.current_time(), shown=call.shown)
+        with interruptible(call.wait):
+            if verdict is Again.IF_TOOL_ALLOWS and not await self.is_repeatable(call.server, call.caller, call.message):
+                return False
+            if verdict is Again.NO:
+                return False
+            await trio.sleep(retries.pause(problem, self._random()))
+        log.info("%s; a %s is sent again", problem.message, call.message.method)
+        return True
 
     def _is_clients(self, caller: Caller) -> bool:
         """Whether a session that a server has lost was the client's own, which is told to open another."""
@@ -132,15 +196,8 @@ class Dispatcher:
         caller.session.lost = True
         return True
 
-    async def _attempt(
-        self,
-        server: Server,
-        caller: Caller,
-        message: Message,
-        wait: Wait,
-        back: Back,
-        headers: Mapping[bytes, bytes] | None,
-    ) -> Reply:
+    async def _attempt(self, call: _Call) -> Reply:
+        server, caller, message, wait, headers = call.server, call.caller, call.message, call.wait, call.headers
         if caller.era is None and not server.spoken:
             with interruptible(wait):
                 await server.find_era()
@@ -159,21 +216,13 @@ class Dispatcher:
                 slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
         assert slot.link is not None
         request = Request(message, wait, headers, alone=alone or slot.alone)
-        return await self._finish(server, slot, caller, wait, back, partial(slot.link.call, request))
+        return await self._finish(call, slot, partial(slot.link.call, request))
 
-    async def _finish(
-        self,
-        server: Server,
-        slot: Slot,
-        caller: Caller,
-        wait: Wait,
-        back: Back,
-        run: Callable[[Back], Awaitable[Reply]],
-    ) -> Reply:
+    async def _finish(self, call: _Call, slot: Slot, run: Callable[[Back], Awaitable[Reply]]) -> Reply:
         """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
-        link = slot.link
+        server, link = call.server, slot.link
         assert link is not None
-        relay = Relay(caller, link, back, wait)
+        relay = Relay(call.caller, link, call.back, call.wait)
         try:
             reply = await run(relay)
         except StreamEnded:
@@ -181,11 +230,16 @@ class Dispatcher:
             relay.asked = ()  # the call goes on, and its questions with it
             raise
         except BaseException as problem:
+            if isinstance(problem, ServerError):
+                server.health.failed(slot, problem)
             server.release(slot, close=link.closed.is_set() or (slot.alone and server.pipe and _given_up(problem)))
             raise
         finally:
+            call.shown = call.shown or relay.used
             if relay.asked:
                 relay.forget()
+        if not slot.answered or server.health.breaker.failures:
+            server.health.answered(slot)
         server.release(slot)
         return reply
 
@@ -274,7 +328,10 @@ class _Flight:
     def settled(self, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
             self._dispatcher._sweeper.discard(self._wait)
-            self._server.release(self._slot)
+            slot, server = self._slot, self._server
+            if not slot.answered or server.health.breaker.failures:
+                server.health.answered(slot)
+            server.release(slot)
             self._done(outcome)
         elif not isinstance(outcome, Exception):
             self._done(partial(self._go_on, outcome))
@@ -283,15 +340,12 @@ class _Flight:
             self._done(partial(self._go_on, partial(_raise, outcome)))
 
     async def _go_on(self, continuation: Continuation, back: Back) -> Reply:
-        dispatcher, server, caller, wait = self._dispatcher, self._server, self._caller, self._wait
+        dispatcher = self._dispatcher
+        call = _Call(self._server, self._caller, self._message, self._wait, back, self._headers)
         try:
-            return await dispatcher._finish(server, self._slot, caller, wait, back, continuation)
-        except ServerSessionLost:
-            if dispatcher._is_clients(caller):
-                raise
-            return await dispatcher._attempt(server, caller, self._message, wait, back, self._headers)
+            return await dispatcher._persist(call, lambda: dispatcher._finish(call, self._slot, continuation))
         finally:
-            dispatcher._sweeper.discard(wait)
+            dispatcher._sweeper.discard(self._wait)
 
 
 async def _raise(problem: Exception, back: Back) -> Reply:

@@ -15,8 +15,11 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack
 from mcpgateway.calls.call import Dispatcher, era_for
+from mcpgateway.calls.retries import may_be_called_twice
+from mcpgateway.calls.targets import named
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.param_headers import MARK, find_invalid
 from mcpgateway.protocol.results import Hints, hints_of, strictest
@@ -38,6 +41,8 @@ CAPABILITIES: Final = {
     Kind.TEMPLATES: "resources",
 }
 MAX_PAGES: Final = 1000
+PATIENCE: Final = 5.0
+"""Seconds that a failed call waits for a listing which says whether it may be made again."""
 _MARK: Final = MARK.encode()
 T = TypeVar("T")
 log = logging.getLogger("mcpgateway.server")
@@ -90,6 +95,17 @@ async def pages(
             raise ServerMisbehaved(server.name, f"pages of {method} lead in a circle")
         seen.add(bytes(cursor))
     raise ServerMisbehaved(server.name, f"lists more than {MAX_PAGES} pages of {method}")
+
+
+async def is_repeatable(dispatcher: Dispatcher, server: Server, caller: Caller, message: Message) -> bool:
+    """Whether the tool that a message calls says of itself that it may be called twice; asks what the server lists."""
+    try:
+        name = named(message, "name")
+        with trio.fail_after(PATIENCE):
+            listing = await fetch(dispatcher, server, caller, Kind.TOOLS)
+    except (GatewayError, trio.TooSlowError):
+        return False
+    return listing is not None and any(item.name == name and may_be_called_twice(item.raw) for item in listing.items)
 
 
 def _mirrorable(server: str, items: Iterable[Item]) -> tuple[Item, ...]:

@@ -30,7 +30,7 @@ class Relay:
     to be at work, and renews the deadline of the call.
     """
 
-    __slots__ = ("_back", "_caller", "_link", "_wait", "asked")
+    __slots__ = ("_back", "_caller", "_link", "_wait", "asked", "used")
 
     def __init__(self, caller: Caller, link: Link, back: Back, wait: Wait) -> None:
         self._caller = caller
@@ -39,8 +39,11 @@ class Relay:
         self._wait = wait
         self.asked: tuple[bytes, ...] = ()
         """The ids under which the client was asked during this call."""
+        self.used = False
+        """Something was sent to the client, or answered in its place."""
 
     async def send(self, event: Event) -> None:
+        self.used = True
         message = event.message
         if message is None or message.method is None or message.id is None:
             if message is not None and message.method == "notifications/progress":

@@ -28,6 +28,7 @@ from mcpgateway.config.model import (
     Listen,
     Logging,
     NamespaceConfig,
+    Recovery,
     Secret,
     ServerConfig,
     StdioServer,
@@ -169,7 +170,10 @@ def _namespace(namespace: NamespaceConfig, at: Address, servers: Collection[str]
 
 def _server(server: ServerConfig, at: Address) -> Iterator[Finding]:
     yield from _links(server.links, (*at, "links"))
+    yield from _recovery(server.recovery, (*at, "recovery"))
     yield from _tools(server.tools, (*at, "tools"))
+    if server.max_calls < 1:
+        yield Finding((*at, "max_calls"), "must be 1 or more")
     for key in "timeout", "startup_timeout":
         if getattr(server, key) <= 0:
             yield Finding((*at, key), "must be more than 0s")
@@ -191,6 +195,18 @@ def _links(links: Links, at: Address) -> Iterator[Finding]:
         yield Finding((*at, "max"), "must be 1 or more")
     elif links.max is not None and links.max < links.min:
         yield Finding((*at, "max"), f"is less than 'min' ({links.max} < {links.min})")
+
+
+def _recovery(recovery: Recovery, at: Address) -> Iterator[Finding]:
+    if recovery.initial <= 0:
+        yield Finding(
+            (*at, "initial"), "must be more than 0s: a server that fails at once would be tried in a busy loop"
+        )
+    elif recovery.maximum < recovery.initial:
+        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(recovery.initial)})")
+    for key in "attempts", "failures":
+        if getattr(recovery, key) < 1:
+            yield Finding((*at, key), "must be 1 or more")
 
 
 def _stdio(server: StdioServer, at: Address) -> Iterator[Finding]:

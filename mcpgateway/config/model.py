@@ -54,6 +54,23 @@ class Links:
 
 
 @attrs.frozen
+class Recovery:
+    """What happens when a server fails: how soon it is tried again, and when it gets no more calls meanwhile."""
+
+    initial: Seconds = 1.0
+    """The pause after the first failure in a row; each further one doubles it. A call waits through what is left of a
+    pause for 2 seconds, and fails at once where more is left."""
+    maximum: Seconds = 60.0
+    """The longest pause."""
+    attempts: int = 10
+    """Failed attempts in a row to start or reach the server, after which the gateway makes no more by itself: then only
+    calls and listings cause attempts, one per pause."""
+    failures: int = 5
+    """Calls in a row that fail because of the server as a whole (broken connections, silence, HTTP 5xx), after which
+    it gets no more until it has answered a ping."""
+
+
+@attrs.frozen
 class ServerConfig:
     """What every server has, whatever its transport. Subclasses are registered in `mcpgateway.config.adapters`."""
 
@@ -69,6 +86,9 @@ class ServerConfig:
     max_timeout: Seconds = 3600.0
     startup_timeout: Seconds = 60.0
     """Seconds for starting and shaking hands; ``npx`` and ``uvx`` may have to download first."""
+    max_calls: int = 1000
+    """Calls that may be with the server at a time, those that wait for a link included; further ones are refused."""
+    recovery: Recovery = Recovery()
     tools: ToolRules = ToolRules()
     prefix: str | None = None
     """What stands before the separator in prefixed names; the server's name where not given."""

@@ -9,37 +9,47 @@ import attrs
 
 from mcpgateway.backoff import Backoff
 
-BACKOFF: Final = Backoff(initial=1.0, maximum=60.0)
-
 UP: Final = 0.5
-"""Seconds that a link must last for its loss to be no failure. A server that is killed now and then is started again
-at once; one that accepts and then closes, or starts and then exits, must not make a busy loop."""
+"""Seconds that a link must last for its loss to be no failure, where it has answered no call. A server that is killed
+now and then is started again at once; one that accepts and then closes, or starts and then exits, must not make a busy
+loop."""
 
 
 @attrs.define
 class Attempts:
     """The attempts to reach one server. Times are absolute seconds of one clock."""
 
+    backoff: Backoff
+    limit: int
+    """Failures in a row after which nobody tries without need."""
     failures: int = 0
     """Failures in a row."""
     reason: str = ""
     """Why the last one failed; empty once a link was made again."""
-    _retry_at: float = -math.inf
+    retry_at: float = -math.inf
+    """When the next attempt may be made."""
+
+    @property
+    def exhausted(self) -> bool:
+        return self.failures >= self.limit
 
     def failed(self, reason: str, now: float, unit: float) -> None:
         """Note a failure; ``unit`` is a random number in [0, 1)."""
         self.reason = reason
-        self._retry_at = now + BACKOFF.delay(self.failures, unit)
+        self.retry_at = now + self.backoff.delay(self.failures, unit)
         self.failures += 1
 
     def made(self) -> None:
         """Note that a link was made. Whether that ends the row is known when the link is lost."""
         self.reason = ""
-        self._retry_at = -math.inf
+        self.retry_at = -math.inf
 
-    def lost(self, reason: str, since: float, now: float, unit: float) -> None:
-        """Note that a link which was made at ``since`` ended by itself. The first that did not last is forgiven."""
-        if now - since >= UP:
+    def lost(self, reason: str, lasted: float, now: float, unit: float) -> None:
+        """Note that a link ended by itself after ``lasted`` seconds, for ever if it was of use to anybody.
+
+        The first that did not last is forgiven.
+        """
+        if lasted >= UP:
             self.failures = 0
         elif self.failures:
             self.failed(reason, now, unit)
@@ -48,4 +58,4 @@ class Attempts:
 
     def pause(self, now: float) -> float:
         """Seconds until the next attempt may be made."""
-        return min(BACKOFF.maximum, max(0.0, self._retry_at - now))  # a difference of sums may be a hair above
+        return min(self.backoff.maximum, max(0.0, self.retry_at - now))  # a difference of sums may be a hair above

@@ -46,6 +46,8 @@ class Slot:
     since: float = 0.0
     """When the link was made."""
     idle_since: float = 0.0
+    answered: bool = False
+    """A call was answered on it."""
     kept: bool = False
     """Somebody listens to what the server says on it."""
     problem: ServerError | None = None

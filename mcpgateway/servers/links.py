@@ -6,14 +6,15 @@ No call makes a link itself: one that gives up leaves a link half made to the ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import attrs
 import trio
 
 from mcpgateway.adapters.base import Adapter, Link, Offer
-from mcpgateway.errors import EraMismatch, ServerError, ServerUnavailable
+from mcpgateway.errors import EraMismatch, NotTried, ServerError, ServerUnavailable
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era, revisions_of
@@ -49,6 +50,7 @@ class Links:
         adapter: Adapter,
         *,
         startup_timeout: float,
+        attempts: Attempts,
         random: Callable[[], float],
         receive: Callable[[Slot, Message], None],
         changed: Callable[[], None],
@@ -60,19 +62,40 @@ class Links:
         """Links on which plain calls meet: the answer of `decide` for them, remembered."""
         self.spoken: dict[Era, Negotiated | None] = {}
         """What is known of each era: what was negotiated, or ``None`` where it is not spoken."""
-        self.attempts = Attempts()
+        self.attempts = attempts
         self.nursery: trio.Nursery | None = None
-        self._startup_timeout = startup_timeout
+        self.startup_timeout = startup_timeout
         self._random = random
         self._receive = receive
         self._changed = changed
         self._making: dict[Slot, _Making] = {}
+        self._leaving: list[Slot] = []
+        """Links of another adapter, which finish their calls."""
         self._ended = False
 
     @property
     def usable(self) -> bool:
         """Whether there is any link on which calls can be made."""
         return any(slot.link is not None and slot.usable for slot in self.slots)
+
+    @property
+    def making(self) -> bool:
+        """Whether a link is in the making."""
+        return bool(self._making)
+
+    @property
+    def all(self) -> tuple[Slot, ...]:
+        """The links that there are, those that only finish their calls included."""
+        return (*self.slots, *self._leaving)
+
+    def check_pause(self) -> None:
+        """Refuse to make a link while the server has just failed and has no other.
+
+        :raises NotTried: with the reason, and when the next attempt will be made
+        """
+        seconds = self.attempts.pause(trio.current_time())
+        if seconds and not self.usable:
+            raise later(self.name, self.attempts.reason, seconds)
 
     def mismatch(self, era: Era) -> EraMismatch:
         """The error for a client of an era that the server does not speak."""
@@ -100,6 +123,7 @@ class Links:
         if isinstance(problem, EraMismatch):
             return self.mismatch(era)
         again = ServerUnavailable(self.name, problem.reason)
+        again.unsent = True
         again.__cause__ = problem.__cause__
         return again
 
@@ -123,7 +147,7 @@ class Links:
     async def _connect(self, slot: Slot, offer: Offer, scope: trio.CancelScope) -> ServerError | None:
         """Make the link of a slot; why it could not be made, if so."""
         assert self.nursery is not None
-        scope.deadline = trio.current_time() + self._startup_timeout + GRACE
+        scope.deadline = trio.current_time() + self.startup_timeout + GRACE
         problem: ServerError = ServerUnavailable(self.name, "did not connect in time")
         try:
             with scope:
@@ -179,7 +203,8 @@ class Links:
         if slot.leaving or self._ended or self.nursery is None:
             return
         log.warning("server %r lost a link: %s", self.name, link.failure)
-        self.attempts.lost(link.failure, slot.since, trio.current_time(), self._random())
+        now = trio.current_time()
+        self.attempts.lost(link.failure, math.inf if slot.answered else now - slot.since, now, self._random())
         self._leave(slot)
         self.nursery.start_soon(self._retire, slot)
 
@@ -219,9 +244,34 @@ class Links:
     def _discard(self, slot: Slot) -> None:
         """Forget a slot whose link has ended, or was never made; its place is free."""
         self._leave(slot)
-        if slot in self.slots:
-            self.slots.remove(slot)
-            self._changed()
+        for slots in self.slots, self._leaving:
+            if slot in slots:
+                slots.remove(slot)
+                self._changed()
+
+    def change(self, adapter: Adapter, drained: Callable[[Slot], Awaitable[None]], drain: float) -> None:
+        """Make links with another adapter from now on.
+
+        Those that are there finish their calls, for which ``drained`` waits, for up to ``drain`` seconds; they take no
+        place meanwhile. Those in the making are given up.
+        """
+        self.adapter = adapter
+        self.spoken.clear()
+        self.free.clear()
+        for slot in list(self.slots):
+            self._leave(slot)
+            making = self._making.get(slot)
+            if making is not None:
+                making.scope.cancel(reason="the server was configured anew")
+            elif self.nursery is not None:
+                self.slots.remove(slot)
+                self._leaving.append(slot)
+                self.nursery.start_soon(self._drain, slot, drained, drain)
+
+    async def _drain(self, slot: Slot, drained: Callable[[Slot], Awaitable[None]], seconds: float) -> None:
+        with trio.move_on_after(seconds):
+            await drained(slot)
+        await self._retire(slot)
 
     async def end(self) -> None:
         """Make no more links, and close all there are, side by side."""
@@ -230,5 +280,10 @@ class Links:
         for making in self._making.values():
             making.scope.cancel(reason=f"server {self.name} stops")
         async with trio.open_nursery() as closing:
-            for slot in self.slots:
+            for slot in self.all:
                 closing.start_soon(self._close, slot)
+
+
+def later(server: str, reason: str, seconds: float) -> NotTried:
+    """What a call fails with that comes while a server is not to be tried."""
+    return NotTried(server, f"{reason} (next attempt in {math.ceil(seconds)} s)")

@@ -1,4 +1,4 @@
-"""The life of one server: started at once or when first used, started again with backoff, its links leased to calls.
+"""The life of one server: started at once or when first used, tried again when it fails, and what is known of it.
 
 A `Server` owns the nursery that all its links live in, so a server that goes takes its links and children with it, and
 nothing that a server does reaches another.
@@ -7,7 +7,6 @@ nothing that a server does reaches another.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
@@ -18,20 +17,14 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Adapter, Link, LinkStatistics, Offer
 from mcpgateway.config.model import Isolation, ServerConfig
-from mcpgateway.errors import (
-    EraMismatch,
-    GatewayError,
-    MethodNotFound,
-    ServerError,
-    ServerTimeout,
-    ServerUnavailable,
-    TooBusy,
-)
+from mcpgateway.errors import EraMismatch, GatewayError, MethodNotFound, NotTried, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
+from mcpgateway.servers.health import Health, attempts_of
 from mcpgateway.servers.kept import Kept
-from mcpgateway.servers.ledger import LinkKey, Open, Queue, Slot, Use, decide, resolve, surplus
+from mcpgateway.servers.leases import SINGLE, Leases, Terms
+from mcpgateway.servers.ledger import LinkKey, Slot, resolve, surplus
 from mcpgateway.servers.links import Links
 
 log = logging.getLogger("mcpgateway.server")
@@ -40,8 +33,6 @@ EMPTY: Final = Raw(b"{}")
 PIPES: Final = ("stdio", "in-process")
 UNKNOWN: Final = LinkKey(Era.MODERN, owner="?")
 """The key of a link whose era is being found out: nobody's."""
-SINGLE: Final = (Isolation.SHARED, Isolation.SESSION)
-"""One link per key."""
 _DEFAULT_MAX: Final = 5
 _DEFAULT_MAX_SESSIONS: Final = 64
 
@@ -63,22 +54,13 @@ class ServerStatistics:
     waiting: int
     """Calls waiting for a link."""
     failures: int
-    """Failed attempts since it was last up."""
+    """Failed attempts since it was last up, or calls in a row that failed because of it."""
     reason: str
-    """Why the last attempt failed; empty while it is up."""
-
-
-@attrs.define(eq=False)
-class _Waiter:
-    """A call that waits for a link; `settled` when it has one, or cannot have one."""
-
-    key: LinkKey
-    alone: bool
-    initialize: Raw | None
-    hears: bool
-    slot: Slot | None = None
-    problem: ServerError | None = None
-    settled: trio.Event = attrs.field(factory=trio.Event)
+    """Why the last attempt failed, or the calls; empty while it is well."""
+    circuit: str
+    """``closed``, ``open`` (it gets no calls) or ``half-open`` (it has answered a ping since)."""
+    retry_in: float | None
+    """Seconds until the next attempt, or ping; ``None`` where none is due."""
 
 
 class Server:
@@ -112,16 +94,26 @@ class Server:
             config.name,
             adapter,
             startup_timeout=config.startup_timeout,
+            attempts=attempts_of(config.recovery),
             random=random,
             receive=self._receive,
             changed=self._changed,
         )
         self.spoken = self._links.spoken
-        self._slots = self._links.slots
-        self._free = self._links.free
+        self._moved = trio.lowlevel.ParkingLot()
+        self.health = Health(
+            config.name,
+            self._links,
+            config.recovery,
+            moved=self._moved,
+            probe=self.probe,
+            handshake=self.initialize_params(EMPTY),
+            random=random,
+        )
         self.kept = Kept(self._carrier, lambda key: relinked(self, key))
-        self._waiters: dict[_Waiter, None] = {}
-        self._moved = trio.Event()
+        self._leases = Leases(config.name, self._links, self._terms(), self.initialize_params)
+        self.take = self._leases.take
+        self.release = self._leases.release
         self._probing = trio.Lock()
         self._stopped = False
 
@@ -133,24 +125,30 @@ class Server:
             async with trio.open_nursery() as nursery:
                 self._links.nursery = nursery
                 nursery.start_soon(self._reap)
+                nursery.start_soon(self.health.run)
                 await self._keep_up()
         finally:
             self._end()
-            self._slots.clear()
+            self._links.slots.clear()
 
     async def _keep_up(self) -> None:
-        """Hold ``links.min`` links: connect at the start, and again after each loss, with backoff."""
+        """Hold ``links.min`` links: connect at the start, and again after each loss, with backoff.
+
+        After ``recovery.attempts`` failures in a row this is left to those who need the server: to calls, and to the
+        links that somebody listens to.
+        """
         if not self._wanted():
             self.tried.set()
         while True:
-            self._moved = trio.Event()
-            pause = self._links.attempts.pause(trio.current_time())
-            probing = len(self._slots) < self._wanted()
+            attempts = self._links.attempts
+            pause = attempts.pause(trio.current_time())
+            probing = len(self._links.slots) < self._wanted() and not attempts.exhausted
             absent = self.kept.absent()
             if not probing and absent is None:
-                await self._moved.wait()
+                await self._moved.park()
             elif pause:
-                await trio.sleep(pause)
+                with trio.move_on_after(pause):
+                    await self._moved.park()
             elif probing:
                 await self.probe()
                 self.tried.set()
@@ -160,12 +158,9 @@ class Server:
 
     async def _make_kept(self, key: LinkKey) -> None:
         """Make a link for a key that is to have one, or wait until there is room for it."""
-        try:
-            slot = self._grant(key, False, None)
-        except ServerError:
-            slot = None
+        slot = self._leases.grant_own(key)
         if slot is None:
-            await self._moved.wait()
+            await self._moved.park()
             return
         problem = await self._links.settled(slot)
         self.release(slot)
@@ -178,7 +173,7 @@ class Server:
         known = self._known_era()
         if known is None or self.isolation(known) in SINGLE:
             return 1
-        return min(self.config.links.min, self._max(self.isolation(known)) or self.config.links.min)
+        return min(self.config.links.min, self._places(self.isolation(known)) or self.config.links.min)
 
     def _known_era(self) -> Era | None:
         return next((era for era, negotiated in self.spoken.items() if negotiated is not None), None)
@@ -194,6 +189,8 @@ class Server:
             log.warning("%s", problem.message)
             if isinstance(problem, EraMismatch):
                 self.spoken.clear()  # it came back as another version of itself
+            if self._links.attempts.failures == self.config.recovery.attempts:
+                log.warning("server %r: no further attempt is made until somebody needs it", self.name)
 
     async def stop(self) -> None:
         """Close all links gracefully, side by side; then cancel what is left. Bounded by the adapters' own bounds."""
@@ -204,34 +201,58 @@ class Server:
             if self._links.nursery is not None:
                 self._links.nursery.cancel_scope.cancel(reason=f"server {self.name} stops")
 
+    async def retire(self, drain: float) -> None:
+        """Lease no link any more, let calls finish for up to ``drain`` seconds, then `stop`."""
+        self._end()
+        with trio.move_on_after(drain):
+            await self._leases.idle()
+        await self.stop()
+
+    def reconfigure(self, config: ServerConfig, adapter: Adapter, *, drain: float) -> None:
+        """Be the server of another configuration from now on; whoever refers to this object need not know.
+
+        Links are made by ``adapter``. Those that are there finish their calls for up to ``drain`` seconds and are
+        closed; those that somebody listens to are made anew, which is told like any other loss (``relinked``).
+        """
+        self.config = config
+        self.pipe = config.type in PIPES
+        self.health.reset(config.recovery)
+        self._leases.terms = self._terms()
+        self._links.startup_timeout = config.startup_timeout
+        self._links.change(adapter, self._leases.idle, drain)
+        self._changed()
+
+    def _terms(self) -> Terms:
+        return Terms(self.isolation, self._places, self.config.links.acquire_timeout, self.config.max_calls)
+
     def _end(self) -> None:
         """Lease no link any more."""
         self._stopped = True
         self.tried.set()
-        self._free.clear()
-        self._serve_waiters()
+        self._leases.end()
+        self._moved.unpark_all()
 
     def _changed(self) -> None:
         """A link was made, or has gone."""
-        self._moved.set()
+        self._moved.unpark_all()
         self.kept.check()
-        if self._waiters:
-            self._serve_waiters()
+        if self._leases.waiting:
+            self._leases.serve_waiters()
 
     async def _reap(self) -> None:
         """Close links that have been idle for long, down to ``links.min``."""
-        idle_timeout = self.config.links.idle_timeout
         while True:
+            idle_timeout = self.config.links.idle_timeout
             await trio.sleep(max(idle_timeout / 4, 1.0))
             before = trio.current_time() - idle_timeout
-            for slot in surplus(self._slots, min=self.config.links.min, idle_before=before):
+            for slot in surplus(self._links.slots, min=self.config.links.min, idle_before=before):
                 self._links.retire_soon(slot)
 
     # ---- links that are listened to ----------------------------------------------------------------------------------
 
     def keep(self, key: LinkKey) -> bool:
         """Hold the link of this key while somebody listens; see `mcpgateway.servers.kept.Kept.add`."""
-        return not self._stopped and self.kept.add(key, self._max(self.isolation(key.era)))
+        return not self._stopped and self.kept.add(key, self._places(self.isolation(key.era)))
 
     def is_linked(self, key: LinkKey) -> bool:
         """Whether a plain call of this key finds a link that is there."""
@@ -239,20 +260,13 @@ class Server:
 
     def _carrier(self, key: LinkKey) -> Slot | None:
         """The link on which plain calls of a key meet."""
-        free = self._free.get(key)
+        free = self._links.free.get(key)
         if free is not None:
             return free
-        return next((slot for slot in self._slots if slot.key == key and slot.link is not None and slot.usable), None)
+        slots = self._links.slots
+        return next((slot for slot in slots if slot.key == key and slot.link is not None and slot.usable), None)
 
     # ---- leases ------------------------------------------------------------------------------------------------------
-
-    def take(self, key: LinkKey) -> Slot | None:
-        """A link for a plain call, if there is one at once; give it back with `release`."""
-        slot = self._free.get(key)
-        if slot is not None and not slot.alone:
-            slot.calls += 1
-            return slot
-        return None
 
     async def acquire(
         self, key: LinkKey, *, alone: bool = False, initialize: Raw | None = None, hears: bool = True
@@ -262,100 +276,21 @@ class Server:
         ``initialize`` are the raw params of the handshake to make a legacy link with; the gateway's own by default.
         ``hears`` is that of the `Offer`: false where the session is to be the client's own.
         Calls that wait are served first come, first served; none overtakes another that could have had its link.
+        While the server has just failed, a call waits for up to `mcpgateway.servers.health.PATIENCE` seconds.
 
-        :raises ServerUnavailable: it cannot be reached, or has just failed and is to be tried again later
+        :raises ServerUnavailable: it cannot be reached, or keeps failing and is to be tried again later
         :raises EraMismatch: it does not speak the era of the key
-        :raises TooBusy: no link became free within ``links.acquire_timeout``
+        :raises TooBusy: no link became free within ``links.acquire_timeout``, or ``max_calls`` are with it
         """
         self._refuse_if_known(key.era)
-        slot = self._grant(key, alone, initialize, hears)
-        if slot is None:
-            slot = await self._wait(_Waiter(key, alone, initialize, hears))
-        if slot.link is None:
-            try:
-                problem = await self._links.settled(slot)
-            except BaseException:
-                self.release(slot)
-                raise
-            if problem is not None:
-                raise self._links.again(problem, key.era)
-        if not slot.alone and not slot.leaving:
-            self._free[key] = slot
-        return slot
-
-    async def _wait(self, waiter: _Waiter) -> Slot:
-        self._waiters[waiter] = None
-        seconds = self.config.links.acquire_timeout
-        try:
-            with trio.move_on_after(seconds):
-                await waiter.settled.wait()
-        finally:
-            self._waiters.pop(waiter, None)
-        if waiter.slot is not None:
-            return waiter.slot
-        raise waiter.problem or TooBusy(
-            f"server {self.name!r}: no link became free within {seconds:g} s; {len(self._slots)} are in use (links.max)"
-        )
-
-    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None, hears: bool = True) -> Slot | None:
-        """Lease a link, which may have to be made first; ``None`` if the call has to wait."""
-        if self._stopped:
-            raise ServerUnavailable(self.name, "is not running")
-        isolation = self.isolation(key.era)
-        exclusive, single = isolation is Isolation.EXCLUSIVE, isolation in SINGLE
-        match decide(self._slots, key, alone=alone, max=self._max(isolation), exclusive=exclusive, single=single):
-            case Queue():
-                return None
-            case Use(slot):
-                pass
-            case Open(evict):
-                slot = self._open(key, initialize, evict, hears=hears)
-        slot.calls += 1
-        slot.alone = (alone or exclusive) and not single
-        return slot
-
-    def release(self, slot: Slot, *, close: bool = False) -> None:
-        """Give a leased link back; ``close`` it if it is not fit for another call."""
-        slot.calls -= 1
-        slot.alone = False
-        if slot.calls == 0:
-            slot.idle_since = trio.current_time()
-        if close:
-            self._links.retire_soon(slot)
-        if self._waiters:
-            self._serve_waiters()
-
-    def _serve_waiters(self) -> None:
-        """Lease what has become free to those who wait, in their order."""
-        in_vain: set[tuple[LinkKey, bool]] = set()
-        for waiter in list(self._waiters):
-            if (waiter.key, waiter.alone) in in_vain:
-                continue
-            try:
-                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize, waiter.hears)
-            except ServerError as problem:
-                waiter.problem = problem
-            else:
-                if waiter.slot is None:
-                    in_vain.add((waiter.key, waiter.alone))
-                    continue
-            del self._waiters[waiter]
-            waiter.settled.set()
-
-    def _open(self, key: LinkKey, initialize: Raw | None, evict: Slot | None, *, hears: bool) -> Slot:
-        seconds = self._links.attempts.pause(trio.current_time())
-        if seconds and not self._links.usable:
-            reason = self._links.attempts.reason
-            raise ServerUnavailable(self.name, f"{reason} (next attempt in {math.ceil(seconds)} s)")
-        slot = Slot(key)
-        params = initialize if initialize is not None else self.initialize_params(Raw(key.capabilities or b"{}"))
-        self._links.begin(slot, Offer(key.era, params, hears=hears), evict)
-        return slot
+        await self.health.sit_out()
+        self._refuse_if_known(key.era)  # what is known may have changed meanwhile
+        return await self._leases.acquire(key, alone=alone, initialize=initialize, hears=hears)
 
     def end_owner(self, owner: str) -> None:
         """Close the links that belong to a client session that has ended, those in the making included."""
         self.kept.discard_owner(owner)
-        for slot in [slot for slot in self._slots if slot.key.owner == owner]:
+        for slot in [slot for slot in self._links.slots if slot.key.owner == owner]:
             self._links.retire_soon(slot)
 
     def _receive(self, slot: Slot, message: Message) -> None:
@@ -388,7 +323,7 @@ class Server:
         """The gateway's own legacy handshake, with a client's capabilities."""
         return initialize_params(revision or LATEST_LEGACY, capabilities, self._client_info)
 
-    def _max(self, isolation: Isolation) -> int | None:
+    def _places(self, isolation: Isolation) -> int | None:
         if self.config.links.max is not None:
             return self.config.links.max
         if isolation is Isolation.SESSION:
@@ -397,9 +332,9 @@ class Server:
 
     def _refuse_if_known(self, era: Era) -> None:
         if self._stopped or self._links.nursery is None:
-            raise ServerUnavailable(self.name, "is not running")
+            raise NotTried(self.name, "is not running")
         if not self.tried.is_set():
-            raise ServerUnavailable(self.name, "is still starting; try again in a moment")
+            raise NotTried(self.name, "is still starting; try again in a moment")
         if era in self.spoken and self.spoken[era] is None:
             raise self._links.mismatch(era)
 
@@ -413,7 +348,7 @@ class Server:
     async def find_era(self) -> None:
         """Find out what a server speaks that was not used yet; for callers that do not mind the era."""
         async with self._probing:
-            if not (self.spoken or self._slots or self._stopped) and self.tried.is_set():
+            if not (self.spoken or self._links.slots or self._stopped) and self.tried.is_set():
                 await self.probe()
 
     def timed_out(self) -> ServerTimeout:
@@ -428,6 +363,8 @@ class Server:
     def state(self) -> str:
         if self._stopped:
             return "stopped"
+        if self.health.failing:
+            return "failed"
         if self._links.usable:
             return "ready"
         if not self.tried.is_set():
@@ -439,11 +376,13 @@ class Server:
             self.name,
             self.state,
             tuple(era.value for era, negotiated in self.spoken.items() if negotiated is not None),
-            tuple(slot.link.statistics() for slot in self._slots if slot.link is not None),
-            len(self._waiters),
-            0 if self._links.usable else self._links.attempts.failures,
-            self._links.attempts.reason,
+            tuple(slot.link.statistics() for slot in self._links.all if slot.link is not None),
+            self._leases.waiting,
+            self.health.failures(),
+            self.health.reason(),
+            self.health.breaker.state.value,
+            self.health.retry_in(),
         )
 
     def __repr__(self) -> str:
-        return f"<Server {self.name} {self.state}, {len(self._slots)} links>"
+        return f"<Server {self.name} {self.state}, {len(self._links.slots)} links>"

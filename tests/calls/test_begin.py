@@ -92,7 +92,9 @@ def reply(text: str) -> Reply:
 
 def nothing_is_left(gateway: Gateway, *, waits: int = 0) -> bool:
     (server,) = gateway.statistics().servers
-    return gateway.statistics().waits == waits and gateway.servers["a"]._slots[0].calls == 0 and server.waiting == 0
+    return (
+        gateway.statistics().waits == waits and gateway.servers["a"]._links.slots[0].calls == 0 and server.waiting == 0
+    )
 
 
 async def test_a_reply_comes_as_it_is_and_all_is_given_back() -> None:

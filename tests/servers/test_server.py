@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 from functools import partial
 
+import attrs
 import pytest
 import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link, NoBack, Request
-from mcpgateway.config.model import Isolation
-from mcpgateway.errors import EraMismatch, ServerError, ServerUnavailable, TooBusy
+from mcpgateway.config.model import Isolation, Recovery
+from mcpgateway.errors import EraMismatch, NotTried, ServerError, ServerUnavailable, TooBusy
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey, Slot
@@ -77,15 +78,65 @@ async def test_a_server_that_is_down_at_the_start_comes_up_later(
     with caplog.at_level(logging.INFO, "mcpgateway.server"):
         async with running(adapter) as server:
             assert server.state == "failed"
-            with pytest.raises(ServerUnavailable, match=r"is dead \(next attempt in 1 s\)"):
+            assert (server.statistics().failures, server.statistics().retry_in) == (1, 1.0)
+            await trio.sleep(3.5)
+            with pytest.raises(NotTried, match=r"is dead \(next attempt in 4 s\)"):
                 await server.acquire(MODERN)
-            assert server.statistics().failures == 1
-            await trio.sleep(8)
+            assert trio.current_time() - began == 3.5
+            assert server.statistics().failures == 3
+            await trio.sleep(4.5)
             assert server.state == "ready"
             assert server.statistics().failures == 0
 
     assert [at - began for at in adapter.times] == [0, 1, 3, 7]
     assert [record.message for record in caplog.records] == ["server 's': is dead"] * 3 + ["server 's' is back"]
+
+
+async def test_calls_wait_for_a_server_that_has_just_failed_and_cause_one_attempt_together(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = FailsAtFirst(1)
+    began = trio.current_time()
+    log: list[object] = []
+    async with running(adapter) as server, trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(hold, server, MODERN, 0.0, log)
+
+    assert log == [began + 1] * 5
+    assert [at - began for at in adapter.times] == [0, 1]
+
+
+async def test_a_server_that_keeps_failing_is_left_alone_until_somebody_needs_it(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = FailsAtFirst(4)
+    began = trio.current_time()
+    config = attrs.evolve(pipe_config(), recovery=Recovery(initial=1.0, maximum=8.0, attempts=3))
+    async with running(adapter, config) as server:
+        await trio.sleep(1000)
+        assert [at - began for at in adapter.times] == [0, 1, 3]
+        assert (server.state, server.statistics().retry_in) == ("failed", None)
+        with pytest.raises(ServerUnavailable, match="is dead"):
+            await server.acquire(MODERN)
+        await trio.sleep(1000)
+        server.release(await server.acquire(MODERN))
+
+    assert [at - began for at in adapter.times] == [0, 1, 3, 1000, 2000]
+
+
+async def test_a_server_that_somebody_listens_to_is_tried_for_as_long_as_it_takes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    config = attrs.evolve(pipe_config(), recovery=Recovery(initial=1.0, maximum=8.0, attempts=3))
+    async with running(adapter, config) as server:
+        assert server.keep(LEGACY)
+        adapter.dead = True
+        adapter.links[0].crash("gone")
+        await trio.sleep(1000)
+        adapter.dead = False
+        await trio.sleep(10)
+        assert server.is_linked(LEGACY)
 
 
 async def test_calls_before_the_first_attempt_has_ended_are_told_to_come_again(
@@ -530,3 +581,91 @@ async def test_one_servers_death_is_nobody_elses(autojump_clock: trio.testing.Mo
         reply = await slot.link.call(Request(message, Wait()), NoBack())
         assert reply.message.error is not None
         second.release(slot)
+
+
+# ---- another configuration, and the end ------------------------------------------------------------------------------
+
+
+async def test_a_server_that_is_configured_anew_finishes_its_calls_and_makes_new_links(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    before, after = Counting(eras={Era.LEGACY}), Counting(eras={Era.LEGACY})
+    log: list[object] = []
+    async with running(before) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(hold, server, LEGACY, 5.0, log)
+        await trio.testing.wait_all_tasks_blocked()
+
+        server.reconfigure(pipe_config(max=1), after, drain=10.0)
+        slot = await server.acquire(LEGACY)
+        assert slot.link is after.links[0]
+        assert len(server.statistics().links) == 2
+        server.release(slot)
+        await trio.sleep(4.9)
+        assert len(before.open) == 1
+        await trio.sleep(0.2)
+        assert (len(before.open), len(after.open)) == (0, 1)
+
+
+async def test_calls_on_the_old_links_have_only_so_long(autojump_clock: trio.testing.MockClock) -> None:
+    before = Counting(eras={Era.LEGACY})
+    async with running(before) as server:
+        slot = await server.acquire(LEGACY)
+        server.reconfigure(pipe_config(), Counting(eras={Era.LEGACY}), drain=3.0)
+        await trio.sleep(2.9)
+        assert len(before.open) == 1
+        await trio.sleep(0.2)
+        assert before.open == []
+        server.release(slot)
+        assert server.statistics().state == "ready"
+
+
+async def test_listeners_are_told_that_a_server_was_configured_anew(autojump_clock: trio.testing.MockClock) -> None:
+    told: list[LinkKey] = []
+    server = Server(
+        pipe_config(),
+        Counting(eras={Era.LEGACY}),
+        client_info=Raw(b"{}"),
+        random=lambda: 0.0,
+        relinked=lambda server, key: told.append(key),
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.tried.wait()
+        assert server.keep(LEGACY)
+        server.reconfigure(pipe_config(), Counting(eras={Era.LEGACY}), drain=3.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert told == [LEGACY]
+        await server.stop()
+
+
+async def test_a_link_in_the_making_is_given_up_for_one_of_the_new_configuration(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    before, after = Counting(), Counting()
+    async with running(before) as server:
+        before.silent = True
+        before.links[0].crash("gone")
+        await trio.testing.wait_all_tasks_blocked()
+        server.reconfigure(pipe_config(), after, drain=3.0)
+        await trio.testing.wait_all_tasks_blocked()
+        assert (server.state, len(after.open)) == ("ready", 1)
+
+
+async def test_a_server_that_retires_lets_calls_finish_and_takes_no_others(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter, log = Counting(), list[object]()
+    server = Server(pipe_config(), adapter, client_info=Raw(b"{}"), random=lambda: 0.0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.run)
+        await server.tried.wait()
+        nursery.start_soon(hold, server, MODERN, 5.0, log)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(server.retire, 10.0)
+        await trio.sleep(1)
+        with pytest.raises(NotTried, match="is not running"):
+            await server.acquire(MODERN)
+        assert len(adapter.open) == 1
+        await trio.sleep(4.1)
+        assert adapter.open == []
+    assert server.state == "stopped"

@@ -66,7 +66,7 @@ def check_nothing_left(gateway: Gateway) -> None:
         assert server.waiting == 0
         assert [link.in_flight for link in server.links] == [0] * len(server.links)
         assert len(server.links) <= (gateway.servers[server.name].config.links.max or OWN)
-    leased = [slot for server in gateway.servers.values() for slot in server._slots if slot.calls or slot.alone]
+    leased = [slot for server in gateway.servers.values() for slot in server._links.slots if slot.calls or slot.alone]
     assert leased == []  # a lease has no statistics of its own
 
 
