@@ -82,7 +82,8 @@ class Changes:
         self._sessions = sessions
         self._find = find
         self.interests = interests
-        self._soon = soon
+        self.soon = soon
+        """Runs an errand of the gateway's."""
         self._renewals: dict[_Renewal, bool] = {}
         """Listings being made anew, and whether they have to be once more."""
         self._dropped = 0
@@ -115,7 +116,7 @@ class Changes:
         link, id = session.questions.pop(own, (None, b""))
         if link is not None:
             refusal = jsonrpc.error(id, TooBusy("the client does not take what servers ask it"))
-            self._soon(partial(_answer, link, refusal))
+            self.soon(partial(_answer, link, refusal))
 
     # ---- from the servers --------------------------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Changes:
         for name in {session.namespace for session in self._concerned(server, key)}:
             renewal = _Renewal(server, key, name, method)
             if renewal not in self._renewals:
-                self._soon(partial(self._renew, renewal))
+                self.soon(partial(self._renew, renewal))
             self._renewals[renewal] = renewal in self._renewals
 
     def _concerned(self, server: Server, key: LinkKey) -> Iterator[Session]:
@@ -240,6 +241,15 @@ class Changes:
                 continue
             session.seen |= {kind.value: mark for kind in seen if (mark := prints[kind]) is not None}
             self._deliver(session, jsonrpc.notification(renewal.method))
+
+    def renewed(self, namespace: str, capability_set: bytes, kind: Kind, fingerprint: int) -> None:
+        """A merged listing was made anew because a server came late: tell the sessions that have seen another."""
+        method = next(method for method, kinds in KINDS.items() if kind in kinds)
+        for session in self._sessions:
+            concerned = session.namespace == namespace and session.caller.capability_set == capability_set
+            if concerned and session.seen.get(kind.value, fingerprint) != fingerprint:
+                session.seen[kind.value] = fingerprint
+                self._deliver(session, jsonrpc.notification(method))
 
     def _of_namespace(self, renewal: _Renewal) -> list[Session]:
         concerned = self._concerned(renewal.server, renewal.key)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Iterable, Sequence
 from functools import lru_cache
-from typing import Final, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 import msgspec
@@ -44,6 +44,7 @@ MAX_PAGES: Final = 1000
 PATIENCE: Final = 5.0
 """Seconds that a failed call waits for a listing which says whether it may be made again."""
 _MARK: Final = MARK.encode()
+_SHARE: Final = 0.98  # of the time for a listing; the rest is for putting it together, so that all of it is in time
 T = TypeVar("T")
 log = logging.getLogger("mcpgateway.server")
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
@@ -147,30 +148,54 @@ def _entries(server: Server, raw: Raw | None) -> list[Raw]:
         raise ServerMisbehaved(server.name, "lists something that is not a list") from None
 
 
-async def gather(
-    servers: Sequence[Server], fetch: Callable[[Server], Awaitable[T]], *, startup_wait: float, list_timeout: float
-) -> tuple[dict[str, T], dict[str, str]]:
-    """What several servers list, each fetched by ``fetch``, and the names of those missing, each with the reason.
+@attrs.frozen
+class Gathered(Generic[T]):
+    """What several servers list."""
 
-    A server that has never been up is waited for until ``startup_wait``; every one has ``list_timeout`` to answer. One
-    that fails costs the others nothing.
+    found: dict[str, T]
+    missing: dict[str, str]
+    """The servers that did not list, each with the reason."""
+    late: tuple[str, ...]
+    """Those of them that were not waited for as long as they may take."""
+
+
+async def gather(
+    servers: Sequence[Server],
+    fetch: Callable[[Server], Awaitable[T]],
+    *,
+    startup_wait: float,
+    list_timeout: float,
+    hurried: Container[str] = (),
+) -> Gathered[T]:
+    """What several servers list, each fetched by ``fetch``.
+
+    A server that has never been up is waited for until ``startup_wait``; every one has ``list_timeout`` to answer, and
+    the ``hurried`` half of it. One that fails costs the others nothing.
     """
     found: dict[str, T] = {}
     missing: dict[str, str] = {}
+    late: set[str] = set()
 
     async def one(server: Server) -> None:
         if not await server.known(startup_wait):
             missing[server.name] = "is still starting"
             return
+        hurry = server.name in hurried
+        seconds = list_timeout / 2 if hurry else list_timeout
         try:
-            with trio.move_on_after(list_timeout) as scope:
+            with trio.move_on_after(seconds * _SHARE) as scope:
                 found[server.name] = await fetch(server)
-            if scope.cancelled_caught:
-                missing[server.name] = f"did not list within {list_timeout:g} s"
         except GatewayError as problem:
             missing[server.name] = getattr(problem, "reason", problem.message)
+        if scope.cancelled_caught:
+            missing[server.name] = f"did not list within {seconds:g} s"
+            if hurry:
+                late.add(server.name)
+            else:
+                server.health.failed(None, server.timed_out(list_timeout))
 
     async with trio.open_nursery() as nursery:
         for server in servers:
             nursery.start_soon(one, server)
-    return found, {server.name: missing[server.name] for server in servers if server.name in missing}
+    ordered = {server.name: missing[server.name] for server in servers if server.name in missing}
+    return Gathered(found, ordered, tuple(name for name in ordered if name in late))

@@ -94,6 +94,8 @@ class MergedNamespace:
             mode=mode,
             startup_wait=startup_wait,
             list_timeout=list_timeout,
+            soon=changes.soon,
+            changed=partial(changes.renewed, name),
         )
         self._answers: dict[str, Answer] = {
             "completion/complete": self._complete,
@@ -212,7 +214,7 @@ class MergedNamespace:
         if cursor is not None and cursor != jsonrpc.NULL:
             raise invalid("this listing has one page")
         keeping = [server for server in self._speaking(caller) if _declares(server, "tasks")]
-        listings, missing = await gather(
+        gathered = await gather(
             keeping,
             lambda server: pages(self._dispatcher, server, caller, "tasks/list", "tasks"),
             startup_wait=self._startup_wait,
@@ -221,9 +223,10 @@ class MergedNamespace:
         tasks = [
             task
             for server in keeping
-            if server.name in listings
-            for task in self._tasks.mine(caller.principal, server.name, listings[server.name][0])
+            if server.name in gathered.found
+            for task in self._tasks.mine(caller.principal, server.name, gathered.found[server.name][0])
         ]
+        missing = gathered.missing
         return _reply(message, {"tasks": tasks, **({"_meta": {MISSING_META: missing}} if missing else {})})
 
     def _speaking(self, caller: Caller) -> list[Server]:

@@ -2,19 +2,24 @@
 
 What one client sees depends on its era and capabilities (servers list differently), so tables are kept per both. A
 listing is always fetched anew and replaces the table; a call looks its name up, and lists once if it finds nothing.
+
+A server whose listing is known and that takes its time is not waited for to the end: what it listed last is shown, it
+is named as missing, and its listing is made in the background. If that turns out to be another, clients are told.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias
 
 import attrs
 import trio
 
 from mcpgateway.calls.call import Dispatcher
-from mcpgateway.calls.listing import fetch, gather
+from mcpgateway.calls.interests import Soon
+from mcpgateway.calls.listing import Listing, fetch, gather
 from mcpgateway.catalog.items import Item, Kind
 from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
@@ -60,6 +65,8 @@ class Tables:
         mode: NamingMode,
         startup_wait: float,
         list_timeout: float,
+        soon: Soon,
+        changed: Callable[[bytes, Kind, int], None],
     ) -> None:
         self._dispatcher = dispatcher
         self._servers = servers
@@ -68,6 +75,8 @@ class Tables:
         self._mode = mode
         self._startup_wait = startup_wait
         self._list_timeout = list_timeout
+        self._soon = soon
+        self._changed = changed
         self._tables: dict[_View, dict[Kind, Listed]] = {}
         self._locks: dict[tuple[Era | None, bytes, Kind], trio.Lock] = {}
         """One listing at a time for calls that look for a name: the others take what it found."""
@@ -75,6 +84,8 @@ class Tables:
         """When a listing was last made for a name that was not found."""
         self._listings: dict[tuple[Era | None, bytes, Kind], dict[str, tuple[Item, ...]]] = {}
         """What each server last listed: what a server that is away for a moment still shows."""
+        self._late: set[tuple[Era | None, bytes, Kind, str]] = set()
+        """Listings that are being made in the background."""
 
     def known(self, caller: Caller, kind: Kind) -> Table | None:
         """The table as it was last made for such a caller."""
@@ -88,21 +99,57 @@ class Tables:
 
     async def refresh(self, caller: Caller, kind: Kind) -> Listed:
         """List all servers anew for such a caller."""
-        listings, missing = await gather(
+        view = (caller.era, caller.capability_set)
+        gathered = await gather(
             self._servers,
             lambda server: fetch(self._dispatcher, server, caller, kind),
             startup_wait=self._startup_wait,
             list_timeout=self._list_timeout,
+            hurried=self._listings.get((*view, kind), {}),
         )
-        view = (caller.era, caller.capability_set)
         if view not in self._tables and len(self._tables) >= _MAX_VIEWS:
             self._forget(next(iter(self._tables)))
+        hints = UNKEPT if gathered.missing else strictest(each.hints for each in gathered.found.values() if each)
+        for server in self._servers:
+            if server.name in gathered.late and (*view, kind, server.name) not in self._late:
+                self._late.add((*view, kind, server.name))
+                self._soon(partial(self._catch_up, caller, kind, server))
+        return self._note(view, kind, gathered.found, gathered.missing, hints)
+
+    def _note(
+        self,
+        view: _View,
+        kind: Kind,
+        listings: Mapping[str, Listing | None],
+        missing: Mapping[str, str],
+        hints: Hints,
+    ) -> Listed:
+        """Make a table of what was just listed, and of what those listed last that are missing."""
         last = self._listings.setdefault((*view, kind), {})
         last.update({server: listing.items if listing else () for server, listing in listings.items()})
         table = build(kind, self._views, last, self._naming, self._mode)
-        hints = UNKEPT if missing else strictest(listing.hints for listing in listings.values() if listing)
         listed = self._tables.setdefault(view, {})[kind] = Listed(table, missing, hints)
         return listed
+
+    async def _catch_up(self, caller: Caller, kind: Kind, server: Server) -> None:
+        """Make the listing of a server that was not waited for."""
+        view = (caller.era, caller.capability_set)
+        try:
+            gathered = await gather(
+                [server],
+                lambda server: fetch(self._dispatcher, server, caller, kind),
+                startup_wait=0.0,
+                list_timeout=self._list_timeout,
+            )
+        finally:
+            self._late.discard((*view, kind, server.name))
+        before = self._tables.get(view, _NONE).get(kind)
+        if before is None or gathered.missing:
+            return
+        missing = {name: reason for name, reason in before.missing.items() if name != server.name}
+        listed = self._note(view, kind, gathered.found, missing, UNKEPT)
+        if listed.table.fingerprint != before.table.fingerprint:
+            self._changed(caller.capability_set, kind, listed.table.fingerprint)
 
     def _forget(self, view: _View) -> None:
         del self._tables[view]

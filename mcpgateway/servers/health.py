@@ -65,9 +65,9 @@ class Health:
             log.info("server %r is well again", self._name)
             self._moved.unpark_all()
 
-    def failed(self, slot: Slot, problem: ServerError) -> None:
-        """A call on a leased link failed. The loss of a link is no failure of calls: another will be made."""
-        if not problem.unwell or (slot.link is not None and slot.link.closed.is_set()):
+    def failed(self, slot: Slot | None, problem: ServerError) -> None:
+        """A call failed, on a leased link. The loss of a link is no failure of calls: another will be made."""
+        if not problem.unwell or (slot is not None and slot.link is not None and slot.link.closed.is_set()):
             return
         if self.breaker.failed(problem.reason, trio.current_time(), self._random()):
             log.warning("server %r gets no calls until it answers a ping: %s", self._name, problem.reason)

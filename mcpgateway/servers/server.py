@@ -351,9 +351,9 @@ class Server:
             if not (self.spoken or self._links.slots or self._stopped) and self.tried.is_set():
                 await self.probe()
 
-    def timed_out(self) -> ServerTimeout:
+    def timed_out(self, seconds: float | None = None) -> ServerTimeout:
         """What a call fails with when its deadline has passed."""
-        return ServerTimeout(self.name, f"did not answer within {self.config.timeout:g} s")
+        return ServerTimeout(self.name, f"did not answer within {seconds or self.config.timeout:g} s")
 
     def may_speak(self, era: Era) -> bool:
         """Whether the server speaks an era, or might."""

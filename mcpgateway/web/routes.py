@@ -75,6 +75,10 @@ def _server(server: ServerStatistics) -> dict[str, JSON]:
     if server.reason:
         # What a child said last may hold anything; it is in the log, and in the error of whoever called it.
         state |= {"reason": server.reason.partition(LAST_WORDS)[0], "failures": server.failures}
+    if server.circuit != "closed":
+        state["circuit"] = server.circuit
+    if server.retry_in is not None:
+        state["retry_in"] = round(server.retry_in, 3)
     return state
 
 

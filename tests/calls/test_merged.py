@@ -134,11 +134,10 @@ async def test_a_server_that_hangs_costs_a_listing_its_bound_and_is_named(
         got = await listed(gateway, legacy())
 
         assert trio.current_time() - began <= 5
-        assert missing(got) == {
-            "hangs": "did not list within 5 s",
-            "dead": "is dead (next attempt in 4 s)",
-            "circles": "pages of tools/list lead in a circle",
-        }
+        reasons = missing(got)
+        assert isinstance(reasons, dict)
+        assert reasons.pop("dead").startswith("is dead")
+        assert reasons == {"hangs": "did not list within 5 s", "circles": "pages of tools/list lead in a circle"}
         assert "content" in await use(space(gateway), legacy(), "a_echo")
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+import trio
+
 from mcpgateway.config.model import Config, InProcessServer
 from mcpgateway.errors import LAST_WORDS
 from mcpgateway.gateway import Gateway
@@ -42,6 +45,18 @@ async def test_health_does_not_repeat_what_a_child_said_last() -> None:
 
         assert answer.json["servers"]["broken"]["reason"] == "exited with status 1"
         assert b"hunter2" not in answer.body
+
+
+@pytest.mark.requirement("4.http.breaker")
+async def test_health_says_that_a_server_gets_no_calls_and_when_it_is_asked_again() -> None:
+    async with site({"ill": MemoryAdapter("ill")}) as gateway:
+        server = gateway.gateway.servers["ill"]
+        for second in range(server.config.recovery.failures):
+            server.health.breaker.failed("HTTP 503", trio.current_time() + second, 0.0)
+        ill = (await (await gateway.dial()).ask("GET", "/health")).json["servers"]["ill"]
+
+        assert (ill["state"], ill["circuit"], ill["reason"]) == ("failed", "open", "HTTP 503")
+        assert 0 < ill["retry_in"] <= 6
 
 
 async def test_readiness_waits_for_every_server_to_have_been_tried() -> None:

@@ -1,0 +1,152 @@
+"""Merged listings when a server is slow, silent or away: what is shown meanwhile, and what it costs the others."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from mcpgateway.calls.merged import MISSING_META
+from mcpgateway.config.model import Config
+from mcpgateway.errors import JSON
+from mcpgateway.gateway import Gateway
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.sessions.caller import Caller
+from tests.calls.doubles import Library, ask, gateway_of, legacy, library, result, session_of, space, use
+from tests.servers.doubles import Counting
+
+CONFIG = Config(list_timeout=5.0)
+
+
+class Slow(Library):
+    """Answers ``tools/list`` when it is told to, while it ``lags``; and nothing but handshakes while ``silent``."""
+
+    name = "slow"
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(eras={Era.LEGACY})
+        self.lags = False
+        self.silent = False
+        self.asked_for: list[Message] = []
+
+    def handle(self, message: Message) -> list[Message]:
+        if self.silent and message.method not in ("initialize", "notifications/initialized"):
+            return []
+        if self.lags and message.method == "tools/list":
+            self.asked_for.append(message)
+            return []
+        return super().handle(message)
+
+
+def slow_server() -> Counting:
+    return Counting("slow", Slow, eras={Era.LEGACY})
+
+
+def slow_one(adapter: Counting) -> Slow:
+    host = adapter.host
+    assert isinstance(host, Slow)
+    return host
+
+
+async def listed(gateway: Gateway, caller: Caller) -> tuple[list[str], dict[str, JSON]]:
+    """The names of the tools, and the servers that are missing."""
+    got = result(await ask(space(gateway), caller, "tools/list"))
+    tools, meta = got["tools"], got.get("_meta", {})
+    assert isinstance(tools, list)
+    assert isinstance(meta, dict)
+    missing = meta.get(MISSING_META, {})
+    assert isinstance(missing, dict)
+    return [str(tool["name"]) for tool in tools if isinstance(tool, dict)], missing
+
+
+def answer(adapter: Counting) -> None:
+    """Have the server answer what it was asked for last."""
+    host = slow_one(adapter)
+    host.lags = False
+    for message in host.handle(host.asked_for[-1]):
+        adapter.links[-1].send(message)
+
+
+@pytest.mark.requirement("4.bulkheads")
+async def test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    slow = slow_server()
+    async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
+        await gateway.ready()
+        caller = session_of(gateway, space(gateway), legacy())
+        assert caller.session is not None
+        before, missing = await listed(gateway, caller)
+        assert missing == {}
+
+        slow_one(slow).lags = True
+        began = trio.current_time()
+        shown, missing = await listed(gateway, caller)
+        assert 2 < trio.current_time() - began <= 2.5
+        assert (shown, missing) == (before, {"slow": "did not list within 2.5 s"})
+
+        del slow_one(slow).tools["echo"]
+        await trio.testing.wait_all_tasks_blocked()
+        answer(slow)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(caller.session.outbox) == 1
+        after, missing = await listed(gateway, caller)
+        assert (set(before) - set(after), missing) == ({"slow_echo"}, {})
+
+
+async def test_a_late_listing_that_says_the_same_is_no_news(autojump_clock: trio.testing.MockClock) -> None:
+    slow = slow_server()
+    async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
+        await gateway.ready()
+        caller = session_of(gateway, space(gateway), legacy())
+        assert caller.session is not None
+        await listed(gateway, caller)
+        slow_one(slow).lags = True
+        for _ in range(3):
+            await listed(gateway, caller)
+        await trio.testing.wait_all_tasks_blocked()
+        asked = len(slow_one(slow).asked_for)
+        answer(slow)
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(caller.session.outbox) == 0
+        assert asked <= 5  # three listings, and in the background one at a time
+
+
+async def test_a_late_listing_that_never_comes_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
+    slow = slow_server()
+    async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
+        await gateway.ready()
+        await listed(gateway, legacy())
+        slow_one(slow).lags = True
+        await listed(gateway, legacy())
+        await trio.sleep(10)
+        assert gateway.statistics().waits == 0
+        assert gateway.statistics().servers[1].failures == 1
+
+
+@pytest.mark.requirement("4.bulkheads")
+async def test_a_server_that_is_asked_in_vain_again_and_again_is_not_waited_for_any_more(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """And is again once it has answered a ping."""
+    slow = slow_server()
+    async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
+        await gateway.ready()
+        slow_one(slow).silent = True
+        took: list[float] = []
+        for _ in range(30):
+            began = trio.current_time()
+            _, missing = await listed(gateway, legacy())
+            took.append(trio.current_time() - began)
+            assert set(missing) == {"slow"}
+            assert "content" in await use(space(gateway), legacy(), "a_echo")
+
+        assert max(took) <= 5
+        assert sum(seconds > 2.1 for seconds in took) == 5
+        assert took[-1] < 0.01
+        assert gateway.statistics().servers[1].circuit == "open"
+        slow_one(slow).silent = False
+        await trio.sleep(61)
+        assert (await listed(gateway, legacy()))[1] == {}
+        assert gateway.statistics().servers[1].circuit == "closed"
