@@ -1221,11 +1221,29 @@ PROMISES = (
     ),
     promise("4.children.junk", "junk, half and 50 MB lines survived; stderr floods bounded", later=ISSUE_4),
     promise("4.children.path", "the login shell's PATH, bounded, cached, can be switched off", later=ISSUE_4),
-    promise("4.http.lost-session", "re-initialise once, retry only what is safe", later=ISSUE_4),
+    promise(
+        "4.http.lost-session",
+        "re-initialise once, retry only what is safe",
+        "tests/calls/test_retries.py::test_what_is_sent_again",
+        "tests/calls/test_retries.py::test_a_tool_is_called_again_if_it_says_that_it_may_be",
+        "tests/calls/test_retries.py::test_what_was_not_sent_is_sent_when_the_server_is_there_again",
+    ),
     promise("4.http.pool", "GET stream resumed; broken connections discarded; deadlines per phase", later=ISSUE_4),
-    promise("4.http.breaker", "circuit breaker with half-open probe; health shown", later=ISSUE_4),
+    promise(
+        "4.http.breaker",
+        "circuit breaker with half-open probe; health shown",
+        "tests/calls/test_retries.py::test_a_server_that_answers_nobody_gets_no_calls_until_it_answers_a_ping",
+        "tests/web/test_routes.py::test_health_says_that_a_server_gets_no_calls_and_when_it_is_asked_again",
+    ),
     promise("4.http.cold", "proxy, client certificates and HTTP/2 behind the same seam", later=ISSUE_4),
-    promise("4.bulkheads", "one bad server costs nobody else", later=ISSUE_4),
+    promise(
+        "4.bulkheads",
+        "one bad server costs nobody else",
+        "tests/calls/test_retries.py::test_a_server_has_so_many_calls_and_no_more",
+        "tests/calls/test_tables.py::test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told",
+        "tests/calls/test_tables.py::test_a_server_that_is_asked_in_vain_again_and_again_is_not_waited_for_any_more",
+        "tests/real/test_black_hole.py::test_the_nine_others_do_not_notice",
+    ),
     promise(
         "4.clients.bounds",
         "connections, sessions and streams bounded per address and in all; idle sessions reaped",
@@ -1241,7 +1259,11 @@ PROMISES = (
     promise(
         "4.shows.killed-server", "a server killed every second: only calls in flight fail, within 100 ms", later=ISSUE_4
     ),
-    promise("4.shows.black-hole", "one of ten servers black-holed: the others keep their p99", later=ISSUE_4),
+    promise(
+        "4.shows.black-hole",
+        "one of ten servers black-holed: the others keep their p99",
+        "tests/real/test_black_hole.py::test_the_nine_others_do_not_notice",
+    ),
     promise(
         "4.shows.sigterm",
         "SIGTERM with an open stream, a running call and a stubborn child exits 0 in time",

@@ -49,9 +49,17 @@ class HttpFixture:
     """One HTTP server that is being served; a test may look at its attributes."""
 
     def __init__(
-        self, make: Callable[..., MiniServer], eras: Collection[Era], *, stateful: bool, json: bool, silent: bool
+        self,
+        make: Callable[..., MiniServer],
+        eras: Collection[Era],
+        *,
+        stateful: bool,
+        json: bool,
+        silent: bool,
+        port: int,
     ) -> None:
         self.url = ""
+        self._port = port
         self.hosts: list[_Host] = []
         """One for each handshake that was made, the last one last."""
         self.sessions: dict[bytes, _Host] = {}
@@ -70,7 +78,7 @@ class HttpFixture:
         """Serve until the caller cancels it or a tool crashes it; then every connection is closed."""
         poller = Poller()
         server = HttpServer(self._handle, lambda status, reason: reason.encode(), self._sweeper)
-        (listener,) = bind("127.0.0.1", 0)
+        (listener,) = bind("127.0.0.1", self._port)
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}/mcp"
         listener.setblocking(False)
 
@@ -273,13 +281,14 @@ async def serve_fixture(
     stateful: bool = True,
     json: bool = False,
     silent: bool = False,
+    port: int = 0,
 ) -> AsyncIterator[HttpFixture]:
-    """Serve on a free port of 127.0.0.1 while the block runs.
+    """Serve on a port of 127.0.0.1, by default any free one, while the block runs.
 
     ``stateful`` gives each legacy handshake a session id and asks for it afterwards; ``json`` answers with plain JSON
     and drops what cannot go with it; ``silent`` reads every request and answers none.
     """
-    fixture = HttpFixture(make, eras, stateful=stateful, json=json, silent=silent)
+    fixture = HttpFixture(make, eras, stateful=stateful, json=json, silent=silent, port=port)
     async with trio.open_nursery() as nursery:
         await nursery.start(fixture.run)
         yield fixture

@@ -1,0 +1,21 @@
+"""``python -m tests.real.http_server PORT…``: fixture servers over HTTP, in a process that can be killed."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import AsyncExitStack
+
+import trio
+
+from mcpgateway.testing.http import serve_fixture
+
+
+async def main(*ports: int) -> None:
+    async with AsyncExitStack() as serving:
+        for port in ports:
+            await serving.enter_async_context(serve_fixture(json=True, port=port))
+        await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(main, *map(int, sys.argv[1:]))

@@ -1,0 +1,148 @@
+"""One of ten servers swallows everything: at the connection, after the head of a response, and within its body."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import trio
+
+from tests.fronts.site import request
+from tests.processes import free_port, running, wait_for_port
+from tests.real.gateways import GatewayProcess, configured, environment
+from tests.real.load import Called, calling, dial, one, percentile
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+SERVERS: Final = 10
+LIST_TIMEOUT: Final = 2.0
+WITHIN: Final = 1.2
+"""What the p99 of calls to the other servers may be of what it was."""
+ROUNDS: Final = 8
+"""Pairs of measurements of which one has to be good: what others do on this machine meanwhile is not meant."""
+SECONDS: Final = 1.5
+"""How long one measurement takes."""
+HANGING: Final = 16
+"""Calls that wait for the bad server meanwhile."""
+
+Switch = Callable[[str], None]
+
+
+@contextmanager
+def ten_servers(folder: Path) -> Iterator[tuple[GatewayProcess, Switch]]:
+    """A gateway over ten servers, and what switches the mode of the last one."""
+    ports = [free_port() for _ in range(SERVERS)]
+    hole = free_port()
+    log = folder / "servers.log"
+    command = [sys.executable, "-m", "tests.real.http_server", *map(str, ports)]
+    with running(command, log, env=environment()) as servers:
+        for port in ports:
+            wait_for_port(port, servers, log)
+        relay = subprocess.Popen(
+            [sys.executable, "-m", "tests.real.black_hole", str(hole), str(ports[-1])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        )
+        assert relay.stdin is not None
+        assert relay.stdout is not None
+        stdin, stdout = relay.stdin, relay.stdout
+
+        def switch(mode: str) -> None:
+            stdin.write(f"{mode}\n")
+            stdin.flush()
+            assert stdout.readline().strip() == mode
+
+        try:
+            switch("good")
+            urls = [*ports[:-1], hole]
+            config = {
+                "servers": {f"s{index}": {"url": f"http://127.0.0.1:{port}/mcp"} for index, port in enumerate(urls)},
+                "list_timeout": f"{LIST_TIMEOUT:g}s",
+            }
+            with configured(folder, config) as gateway:
+                yield gateway, switch
+        finally:
+            stdin.close()
+            stdout.close()
+            relay.wait(10)
+
+
+async def listing(url: str, capabilities: dict[str, object]) -> tuple[float, dict[str, Any]]:
+    """A listing by a new client: how long it took, and what came."""
+    async with await dial(url) as client:
+        session = await client.initialize("/mcp", capabilities)
+        began = time.monotonic()
+        answer = await session.post(client, request(1, "tools/list"))
+        return time.monotonic() - began, answer.json["result"]
+
+
+async def measure(url: str) -> float:
+    """The p99 of calls to the nine, each by a client of its own."""
+    called, until = list[Called](), trio.Event()
+    async with trio.open_nursery() as clients:
+        for index in range(SERVERS - 1):
+            clients.start_soon(lambda tool: calling(url, "/mcp", tool, until, called, think=0.005), f"s{index}_echo")
+        await trio.sleep(SECONDS)
+        until.set()
+    assert [each.problem for each in called if each.problem] == []
+    return percentile(called, 0.99)
+
+
+async def hang(url: str) -> None:
+    async with await dial(url) as client:
+        session = await client.initialize("/mcp")
+        with trio.move_on_after(SECONDS * 4):
+            await one(client, session, 1, f"s{SERVERS - 1}_echo", {"text": "x"}, expect=None)
+
+
+async def compare(url: str, mode: str, switch: Switch) -> str:
+    """Hold both measurements beside each other until they agree; what a listing says meanwhile."""
+    ratios = []
+    for number in range(ROUNDS):
+        before = await measure(url)
+        switch(mode)
+        async with trio.open_nursery() as hanging:
+            for _ in range(HANGING):
+                hanging.start_soon(hang, url)
+            ratios.append(await measure(url) / before)
+            new: dict[str, object] = {"roots": {}, "experimental": {f"{mode}{number}": {}}}
+            known: dict[str, object] = {}
+            for capabilities in known, new:
+                took, got = await listing(url, capabilities)
+                assert took <= LIST_TIMEOUT, f"a listing took {took:.3f} s"
+                assert set(got["_meta"]["io.github.mcpgateway/missing"]) == {f"s{SERVERS - 1}"}
+                assert {f"s{index}_echo" for index in range(SERVERS - 1)} <= {tool["name"] for tool in got["tools"]}
+            hanging.cancel_scope.cancel(reason="enough")
+        switch("good")
+        await well(url)
+        if ratios[-1] <= WITHIN:
+            return f"{mode}: p99 of the nine {ratios[-1]:.2f} x of {before * 1000:.1f} ms; a listing {took:.2f} s"
+    raise AssertionError(f"{mode}: the p99 of the nine was {ratios} x of what it was")
+
+
+async def well(url: str) -> None:
+    """Wait until the tenth answers again."""
+    async with await dial(url) as client:
+        session = await client.initialize("/mcp")
+        with trio.fail_after(90):
+            for number in range(1, 1000):
+                called = await one(client, session, number, f"s{SERVERS - 1}_echo", {"text": "x"}, expect="x")
+                if not called.problem:
+                    return
+                await trio.sleep(0.2)
+
+
+@pytest.mark.requirement("4.shows.black-hole", "4.bulkheads")
+def test_the_nine_others_do_not_notice(tmp_path: Path) -> None:
+    with ten_servers(tmp_path) as (gateway, switch):
+        trio.run(listing, gateway.url, {})
+        for mode in ("connect", "headers", "body"):
+            print(trio.run(compare, gateway.url, mode, switch))
