@@ -150,7 +150,12 @@ FEATURES = (
         "stderr capture",
         "tests/wire/test_children.py::test_standard_error_is_logged_line_by_line_and_its_end_is_kept",
     ),
-    feature(38, "automatic child restart", later=ISSUE_4),
+    feature(
+        38,
+        "automatic child restart",
+        "tests/real/test_killed_servers.py::test_clients_of_a_child_that_was_killed_hear_on_and_hear_what_is_new",
+        "tests/real/test_killed_servers.py::test_only_calls_in_flight_notice_that_a_child_is_killed",
+    ),
     feature(39, "docker image with node/python/uv", later=ISSUE_6),
     feature(
         40,
@@ -1217,7 +1222,9 @@ PROMISES = (
     promise(
         "4.children.restart",
         "re-initialise, re-list, re-subscribe after a restart; list_changed if it differs",
-        later=ISSUE_4,
+        "tests/calls/test_changes.py::test_a_server_that_comes_back_with_other_tools_has_changed",
+        "tests/calls/test_interests.py::test_a_link_that_is_made_anew_is_subscribed_again",
+        "tests/real/test_killed_servers.py::test_clients_of_a_child_that_was_killed_hear_on_and_hear_what_is_new",
     ),
     promise("4.children.junk", "junk, half and 50 MB lines survived; stderr floods bounded", later=ISSUE_4),
     promise("4.children.path", "the login shell's PATH, bounded, cached, can be switched off", later=ISSUE_4),
@@ -1257,7 +1264,9 @@ PROMISES = (
     promise("4.shows.leaks", "1,000 client cycles leave nothing behind", later=ISSUE_4),
     promise("4.shows.orphans", "50 SIGKILLs under load leave no child", later=ISSUE_4),
     promise(
-        "4.shows.killed-server", "a server killed every second: only calls in flight fail, within 100 ms", later=ISSUE_4
+        "4.shows.killed-server",
+        "a server killed every second: only calls in flight fail, within 100 ms",
+        "tests/real/test_killed_servers.py::test_only_calls_in_flight_notice_that_a_child_is_killed",
     ),
     promise(
         "4.shows.black-hole",

@@ -85,14 +85,19 @@ class Interests:
                     return _done(message)
                 if not server.keep(key):
                     raise TooBusy(f"server {server.name!r}: other clients' subscriptions use its links (links.max)")
-                reply = await self._dispatcher.call(server, session.caller, message, wait, back)
-                if reply.message.result is None:
-                    return reply
-                if session.ended:
-                    self._unsubscribe_soon(channel, uri, session.caller)
-                else:
-                    self.subscriptions.add(channel, uri, session, shown)
-                    server.kept.check()
+                # Before it is asked: the first update may follow its answer in the same breath.
+                self.subscriptions.add(channel, uri, session, shown)
+                reply: Reply | None = None
+                try:
+                    reply = await self._dispatcher.call(server, session.caller, message, wait, back)
+                finally:
+                    if reply is None or reply.message.result is None:
+                        self.subscriptions.remove(channel, uri, session)
+                if reply.message.result is not None:
+                    if session.ended:
+                        self._unsubscribe_soon(channel, uri, session.caller)
+                    else:
+                        server.kept.check()
                 return reply
         finally:
             self._settle([channel])

@@ -108,6 +108,7 @@ async def test_many_changes_at_once_make_one_listing_more(autojump_clock: trio.t
         assert len(room(one).asked("tools/list")) == 1
 
 
+@pytest.mark.requirement("4.children.restart")
 @pytest.mark.parametrize("name", ["a", ""])
 async def test_a_server_that_comes_back_with_other_tools_has_changed(
     name: str, autojump_clock: trio.testing.MockClock

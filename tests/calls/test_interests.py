@@ -14,6 +14,7 @@ from mcpgateway.calls.namespace import Namespace
 from mcpgateway.config.model import InProcessServer, Isolation, Links
 from mcpgateway.errors import JSON, CallCancelled, InvalidParams, MethodNotFound, ServerTimeout, TooBusy
 from mcpgateway.gateway import Gateway
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.sessions.interests import MAX_SUBSCRIPTIONS, MAX_URI
@@ -150,6 +151,26 @@ async def test_a_merged_namespace_routes_by_its_table_and_tells_the_uri_that_it_
         assert [room(adapter).asked_for(UNSUBSCRIBE) for adapter in (one, two)] == [[], ["book:/1"]]
 
 
+async def test_an_update_in_the_same_breath_as_the_answer_is_heard(autojump_clock: trio.testing.MockClock) -> None:
+    class Prompt(Newsroom):
+        def handle(self, message: Message) -> list[Message]:
+            answers = super().handle(message)
+            if message.method != "resources/subscribe":
+                return answers
+            return [*answers, jsonrpc.notification("notifications/resources/updated", {"uri": BOOK})]
+
+    one = Counting("a", Prompt, eras={Era.LEGACY})
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        caller = session_of(gateway, space(gateway, "a"), legacy())
+        async with listening(gateway, space(gateway, "a"), caller) as stream:
+            await ask(space(gateway, "a"), caller, "resources/subscribe", {"uri": BOOK})
+            await trio.testing.wait_all_tasks_blocked()
+
+    assert stream.methods == ["resources/updated"]
+
+
+@pytest.mark.requirement("4.children.restart")
 async def test_a_link_that_is_made_anew_is_subscribed_again(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
