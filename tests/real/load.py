@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -76,3 +77,30 @@ def percentile(called: list[Called], share: float) -> float:
     """Seconds within which this share of the calls was answered."""
     seconds = sorted(each.seconds for each in called)
     return seconds[min(int(len(seconds) * share), len(seconds) - 1)]
+
+
+async def lasting(seconds: float, until: trio.Event) -> None:
+    """Let clients call for so long: for what is measured over real time."""
+    await trio.sleep(seconds)
+    until.set()
+
+
+async def every_second(times: int, act: Callable[[], None]) -> list[float]:
+    """Do something so many times, a second apart, in a thread; when it was done."""
+    done = []
+    for _ in range(times):
+        await trio.sleep(1)
+        done.append(time.monotonic())
+        await trio.to_thread.run_sync(act)
+    return done
+
+
+async def until_well(url: str, path: str, tool: str) -> None:
+    """Call a tool until it answers."""
+    async with await dial(url) as client:
+        session = await client.initialize(path)
+        with trio.fail_after(90):
+            for number in count(1):
+                if not (await one(client, session, number, tool, {"text": "x"}, expect="x")).problem:
+                    return
+                await trio.sleep(0.2)

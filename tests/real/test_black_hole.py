@@ -16,7 +16,7 @@ import trio
 from tests.fronts.site import request
 from tests.processes import free_port, running, wait_for_port
 from tests.real.gateways import GatewayProcess, configured, environment
-from tests.real.load import Called, calling, dial, one, percentile
+from tests.real.load import Called, calling, dial, lasting, one, percentile, until_well
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -90,8 +90,7 @@ async def measure(url: str) -> float:
     async with trio.open_nursery() as clients:
         for index in range(SERVERS - 1):
             clients.start_soon(lambda tool: calling(url, "/mcp", tool, until, called, think=0.005), f"s{index}_echo")
-        await trio.sleep(SECONDS)
-        until.set()
+        await lasting(SECONDS, until)
     assert [each.problem for each in called if each.problem] == []
     return percentile(called, 0.99)
 
@@ -122,22 +121,10 @@ async def compare(url: str, mode: str, switch: Switch) -> str:
                 assert {f"s{index}_echo" for index in range(SERVERS - 1)} <= {tool["name"] for tool in got["tools"]}
             hanging.cancel_scope.cancel(reason="enough")
         switch("good")
-        await well(url)
+        await until_well(url, "/mcp", f"s{SERVERS - 1}_echo")
         if ratios[-1] <= WITHIN:
             return f"{mode}: p99 of the nine {ratios[-1]:.2f} x of {before * 1000:.1f} ms; a listing {took:.2f} s"
     raise AssertionError(f"{mode}: the p99 of the nine was {ratios} x of what it was")
-
-
-async def well(url: str) -> None:
-    """Wait until the tenth answers again."""
-    async with await dial(url) as client:
-        session = await client.initialize("/mcp")
-        with trio.fail_after(90):
-            for number in range(1, 1000):
-                called = await one(client, session, number, f"s{SERVERS - 1}_echo", {"text": "x"}, expect="x")
-                if not called.problem:
-                    return
-                await trio.sleep(0.2)
 
 
 @pytest.mark.requirement("4.shows.black-hole", "4.bulkheads")

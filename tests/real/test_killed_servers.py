@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +14,7 @@ import trio
 
 from tests.fronts.site import request
 from tests.real.gateways import configured
-from tests.real.load import Called, calling, dial
+from tests.real.load import Called, calling, dial, every_second, lasting
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -70,7 +69,7 @@ def test_clients_of_a_child_that_was_killed_hear_on_and_hear_what_is_new(tmp_pat
                 (first,) = await listener.until(1)
                 assert first["method"] == "notifications/resources/updated"
                 await trio.to_thread.run_sync(kill)
-                methods = set()
+                methods = set[str]()
                 while not methods >= {"notifications/resources/updated", "notifications/tools/list_changed"}:
                     told = await listener.until(len(methods) + 2)
                     methods = {message["method"] for message in told[1:]}
@@ -90,16 +89,12 @@ def test_clients_of_a_child_that_was_killed_hear_on_and_hear_what_is_new(tmp_pat
 
 async def under_load(url: str, path: str, tool: str, kill: Callable[[], None]) -> tuple[list[Called], list[float]]:
     """Call a tool from all clients while a server is killed every second; the calls, and when it was killed."""
-    called, killed, until = list[Called](), list[float](), trio.Event()
+    called, until = list[Called](), trio.Event()
     async with trio.open_nursery() as clients:
         for _ in range(CLIENTS):
             clients.start_soon(calling, url, path, tool, until, called)
-        for _ in range(int(SECONDS)):
-            await trio.sleep(1)  # what is tested is one kill a second
-            killed.append(time.monotonic())
-            await trio.to_thread.run_sync(kill)
-        await trio.sleep(1)
-        until.set()
+        killed = await every_second(int(SECONDS), kill)
+        await lasting(1, until)
     return called, killed
 
 
