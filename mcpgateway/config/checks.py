@@ -84,6 +84,8 @@ def _gateway(config: Config) -> Iterator[Finding]:
         yield Finding(("lazy_above",), "must be 0 or more")
     if config.page_size < 1:
         yield Finding(("page_size",), "must be 1 or more")
+    if config.login_shell.timeout <= 0:
+        yield Finding(("login_shell", "timeout"), "must be more than 0s")
 
 
 def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
