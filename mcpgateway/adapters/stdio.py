@@ -147,6 +147,7 @@ async def _feed(child: Child, link: PipeLink) -> None:
             await _hand_on_slowly(lines, link)
         else:
             _hand_on(lines, link)
+        lines.clear()  # or the longest of them would be kept until the next comes
         if child.stdout.dropped > dropped:
             dropped = child.stdout.dropped
             link.drop(f"a line longer than {LINE_LIMIT} bytes")
