@@ -36,7 +36,9 @@ class StdioAdapter:
         _refuse_windows(sys.platform)
         env = {name: value.reveal() for name, value in config.env.items()}
         self._config = config
-        self._command = Command(config.name, (config.command, *config.args), env, config.cwd)
+        self._command = Command(
+            config.name, (config.command, *config.args), env, config.cwd, log_rate=config.stderr_lines
+        )
         self._guard = guard
         self._login_path = login_path
         self._grace = grace
@@ -154,11 +156,19 @@ async def _feed(child: Child, link: PipeLink) -> None:
 
 
 async def _hand_on_slowly(lines: list[bytes], link: PipeLink) -> None:
-    """Hand on what may be a flood so that others have their turn meanwhile; one of junk has to wait, too."""
-    for start in range(0, len(lines), _MANY):
-        junk = link.junk
-        _hand_on(lines[start : start + _MANY], link)
-        await trio.sleep(_PAUSE if link.junk > junk + _MANY // 2 else 0)
+    """Hand on what may be a flood so that others have their turn meanwhile; one of junk has to wait, too.
+
+    Cancelled, which is when the child has ended, it hands on all that is left.
+    """
+    done = 0
+    try:
+        while done < len(lines):
+            junk = link.junk
+            _hand_on(lines[done : done + _MANY], link)
+            done += _MANY
+            await trio.sleep(_PAUSE if link.junk > junk + _MANY // 2 else 0)
+    finally:
+        _hand_on(lines[done:], link)
 
 
 def _hand_on(lines: list[bytes], link: PipeLink) -> None:

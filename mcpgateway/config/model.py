@@ -103,6 +103,8 @@ class StdioServer(ServerConfig):
     env: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
     """Added to the gateway's own environment."""
     cwd: Path | None = attrs.field(default=None, kw_only=True)
+    stderr_lines: int = attrs.field(default=10, kw_only=True)
+    """Lines of its standard error that are logged per second, after a burst of 20 times as many; others are counted."""
 
 
 @attrs.frozen

@@ -18,7 +18,7 @@ import attrs
 import trio
 
 from mcpgateway.wire.guard import Guard
-from mcpgateway.wire.last_words import LastWords
+from mcpgateway.wire.last_words import LINES_PER_SECOND, LastWords
 from mcpgateway.wire.lines import LINE_LIMIT, ChunkReader, LineReader, LineWriter
 from mcpgateway.wire.shield import shielded
 
@@ -43,6 +43,8 @@ class Command:
     """Bytes of the longest line of standard output that is read."""
     log_level: int = logging.INFO
     """Of what it says on standard error."""
+    log_rate: int = LINES_PER_SECOND
+    """Lines of that which are logged per second."""
 
     def environment(self) -> dict[str, str]:
         """All variables of the child."""
@@ -61,7 +63,7 @@ class Child:
     ) -> None:
         self.stdin = LineWriter(stdin)
         self.stdout = LineReader(stdout, command.line_limit)
-        self.last_words = LastWords(command.env.values())
+        self.last_words = LastWords(command.env.values(), command.log_rate)
         self.exited = trio.Event()
         """Set when the child has been reaped and its last words have been read."""
         self.deaf = trio.Event()

@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Final
 
-BURST: Final = 200
-"""Lines that are logged however fast they come."""
 LINES_PER_SECOND: Final = 10
-"""Lines that are logged per second from then on: a server that floods for a day must not fill the disk."""
+"""Lines that are logged per second, where nothing else is said: a server that floods must not fill the disk."""
+BURST: Final = 20
+"""Seconds' worth of lines that are logged however fast they come."""
 LINES_KEPT: Final = 20
 CHARACTERS: Final = 4096
 """The longest text: of one line, and of the last lines together."""
@@ -37,16 +37,17 @@ class LastWords:
     """Takes chunks, says what to log, and keeps the last lines, which are its ``str``. The time is passed in.
 
     ``secrets`` are shown as ``***``, each line of them by itself. Blank lines count, but are not shown; of a long line
-    the head is.
+    the head is. At most ``rate`` lines a second are logged, after a burst.
     """
 
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
+    def __init__(self, secrets: Iterable[str] = (), rate: int = LINES_PER_SECOND) -> None:
         lines = {line.encode() for secret in secrets for line in secret.splitlines() if len(line) >= _MIN_SECRET}
         self._secrets = sorted(lines, key=lambda line: (-len(line), line))
         self._last: deque[bytes] = deque(maxlen=LINES_KEPT)
         self._half = b""
-        self._allowance = float(BURST)
-        self._seen = -float("inf")
+        self._rate = rate
+        self._allowance = float(rate * BURST)
+        self._seen = 0.0
         self._left_out = 0
 
     def feed(self, chunk: bytes, now: float) -> list[str]:
@@ -62,7 +63,7 @@ class LastWords:
         return [*texts, *self._tell_left_out()]
 
     def _take(self, body: bytes, now: float) -> list[str]:
-        self._allowance = min(self._allowance + (now - self._seen) * LINES_PER_SECOND, BURST)
+        self._allowance = min(self._allowance + (now - self._seen) * self._rate, self._rate * BURST)
         self._seen = now
         room = int(self._allowance)
         lines = body.split(b"\n", room)

@@ -47,7 +47,9 @@ class LineSplitter:
             lines[0] = self._take()
         if rest:
             self._hold(rest)
-        return [stripped for line in lines if self._fits(line) and (stripped := line.strip())]
+        if len(chunk) > self._limit:
+            lines = [line for line in lines if self._fits(line)]
+        return [stripped for line in lines if (stripped := line.strip())]
 
     def end(self) -> list[bytes]:
         """What the stream ended with, where that was not a line break."""

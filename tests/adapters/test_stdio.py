@@ -247,6 +247,12 @@ for id, params in requests():
         assert await call(link, "t") == {}
 
 
+async def test_a_reply_among_much_junk_counts_though_the_child_ends_at_once(guard: Guard) -> None:
+    adapter = tiny(guard, "for id, _ in requests(): write(b'y\\n' * 10_000); say(id=id, result={}); os._exit(0)")
+    async with open_link(adapter, OFFER) as link:
+        assert await call(link, "t") == {}
+
+
 @pytest.mark.requirement("4.children.junk")
 async def test_a_child_that_prints_without_end_is_heard_and_others_have_their_turn(guard: Guard) -> None:
     flooding = tiny(

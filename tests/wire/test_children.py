@@ -19,7 +19,7 @@ import trio.testing
 
 from mcpgateway.wire.children import Child, Command, describe_status, spawn
 from mcpgateway.wire.guard import Guard
-from mcpgateway.wire.last_words import BURST
+from mcpgateway.wire.last_words import BURST, LINES_PER_SECOND
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -247,7 +247,7 @@ async def test_a_flood_on_standard_error_is_read_but_not_all_logged(
         with trio.fail_after(SOON):
             await child.exited.wait()
         child.stdout.close()
-    assert BURST <= len(caplog.records) < 2 * BURST
+    assert BURST * LINES_PER_SECOND <= len(caplog.records) < 2 * BURST * LINES_PER_SECOND
     assert re.fullmatch(r"\(\d+ lines left out\)", caplog.records[-1].getMessage())
     assert str(child.last_words).endswith("y\nend")
 
@@ -271,7 +271,7 @@ GATEWAY = """
 import os, sys, trio
 from mcpgateway.wire.children import Command, spawn
 from mcpgateway.wire.guard import Guard
-from mcpgateway.wire.last_words import BURST
+from mcpgateway.wire.last_words import BURST, LINES_PER_SECOND
 
 async def main():
     guard = Guard()

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from mcpgateway.wire.last_words import BURST, CHARACTERS, LINES_KEPT, LINES_PER_SECOND, LastWords, printable
 
+AT_ONCE = BURST * LINES_PER_SECOND
+
 
 def said(words: LastWords, *chunks: bytes, now: float = 0.0) -> list[str]:
     return [text for chunk in chunks for text in words.feed(chunk, now)] + words.end(now)
@@ -36,15 +38,21 @@ def test_lines_are_logged_without_their_ends_and_blank_ones_not_at_all() -> None
 
 def test_what_was_left_out_is_counted_and_told_before_the_next_line() -> None:
     words = LastWords()
-    lines = b"".join(b"%d\n" % number for number in range(BURST + 10))
-    assert words.feed(lines, 100.0) == [str(number) for number in range(BURST)]
+    lines = b"".join(b"%d\n" % number for number in range(AT_ONCE + 10))
+    assert words.feed(lines, 100.0) == [str(number) for number in range(AT_ONCE)]
     assert words.feed(b"later\n", 101.0) == ["(10 lines left out)", "later"]
     assert words.feed(b"last\n", 101.0) == ["last"]
     assert len(words.feed(lines, 101.0)) == LINES_PER_SECOND - 2
 
 
 def test_what_was_left_out_is_told_at_the_end_too() -> None:
-    assert said(LastWords(), b"x\n" * (BURST + 3))[BURST:] == ["(3 lines left out)"]
+    assert said(LastWords(), b"x\n" * (AT_ONCE + 3))[AT_ONCE:] == ["(3 lines left out)"]
+
+
+def test_a_server_may_be_told_not_to_be_logged_at_all() -> None:
+    words = LastWords(rate=0)
+    assert said(words, b"one\ntwo\n", now=100.0) == ["(2 lines left out)"]
+    assert str(words) == "one\ntwo"
 
 
 def test_of_a_flood_the_last_lines_are_kept() -> None:
@@ -89,11 +97,11 @@ def test_a_secret_is_hidden_before_a_long_line_is_cut() -> None:
 
 
 _LINE = st.binary(min_size=1, max_size=6).filter(lambda line: line.strip() and b"\n" not in line)
-_LINES = st.lists(_LINE, max_size=2 * BURST)
+_LINES = st.lists(_LINE, max_size=2 * AT_ONCE)
 
 
 @given(
-    _LINES | st.integers(0, 2 * BURST).map(lambda count: [b"%d" % n for n in range(count)]),
+    _LINES | st.integers(0, 2 * AT_ONCE).map(lambda count: [b"%d" % n for n in range(count)]),
     st.integers(1, 400),
     st.booleans(),
 )
@@ -102,11 +110,11 @@ def test_any_chunking_says_the_same(lines: list[bytes], size: int, ended: bool) 
     stream = b"\n".join(lines) + b"\n" * ended
     chunks = [stream[start : start + size] for start in range(0, len(stream), size)]
     texts = [printable(line.strip()) for line in lines]
-    left_out = len(lines) - BURST
+    left_out = len(lines) - AT_ONCE
 
     words = LastWords()
     told = [f"({left_out} lines left out)"] if left_out > 0 else []
-    assert said(words, *chunks) == texts[:BURST] + told
+    assert said(words, *chunks) == texts[:AT_ONCE] + told
     assert str(words) == "\n".join(texts[-LINES_KEPT:])
 
 
@@ -116,4 +124,4 @@ def test_never_more_is_logged_than_the_rate_allows(chunks: list[tuple[bytes, flo
     for chunk, pause in chunks:
         now += pause
         logged += len([text for text in words.feed(chunk * 50, now) if not text.endswith("lines left out)")])
-    assert logged <= BURST + LINES_PER_SECOND * now + 1
+    assert logged <= AT_ONCE + LINES_PER_SECOND * now + 1

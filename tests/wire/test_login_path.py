@@ -210,7 +210,7 @@ async def test_what_the_users_files_start_does_not_hold_the_answer_up_and_is_kil
     [
         ("sleep 600", 0.05, "did not tell its own within 0.05 s"),
         ("exit 3", SOON, "ended without telling its own"),
-        ("yes | head -c 10000000; exit", SOON, "ended without"),
+        ("yes | head -c 1000000; exit", SOON, "ended without"),
         ("head -c 1000000 /dev/zero; exit", SOON, "ended without"),
     ],
 )
