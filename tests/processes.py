@@ -100,6 +100,11 @@ def _wait(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes]
     return time.monotonic() - began
 
 
+def let_run(seconds: float) -> None:
+    """Let processes run under a load for so long; never to wait for something to have happened."""
+    time.sleep(seconds)
+
+
 def marked(mark: str) -> set[int]:
     """The processes of this machine that have a text in their environment, zombies left out. Linux only."""
     found = set()

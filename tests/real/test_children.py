@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.processes import resident_mb
+from tests.processes import let_run, resident_mb
 from tests.real.gateways import BareClient, GatewayProcess, configured
 
 pytestmark = pytest.mark.real
@@ -99,10 +99,10 @@ def test_a_flood_on_standard_error_costs_others_little(gateway: GatewayProcess, 
     """100 MB a second for two seconds, beside calls of another server; the same calls without it, to compare."""
     with client(gateway, "bad") as connected:
         with watched(gateway, "good") as before:
-            time.sleep(1)
+            let_run(1)
         connected.call("flood", {"text": unit, "rate": 100 * MB})
         with watched(gateway, "good") as during:
-            time.sleep(2)
+            let_run(2)
             assert text(connected.call("echo")) == "ok"
     logged = [line for line in gateway.log.lines if "mcpgateway.server.bad" in line]
     left_out = sum(map(int, re.findall(r"\((\d+) lines left out\)", "\n".join(logged))))

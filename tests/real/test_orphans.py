@@ -19,7 +19,7 @@ from typing import Final
 
 import pytest
 
-from tests.processes import marked
+from tests.processes import let_run, marked
 from tests.real.gateways import BareClient, GatewayProcess, configured
 
 pytestmark = [
@@ -110,7 +110,7 @@ def test_no_process_is_left_by_a_gateway_that_is_killed_under_load(tmp_path: Pat
             for name in "ab":
                 BareClient(running.url, f"/mcp/{name}").close()
             with load(running.url) as ended:
-                time.sleep(chance.uniform(0.05, 0.6))
+                let_run(chance.uniform(0.05, 0.6))
                 seen.append(len(marked(mark)))
                 running.process.kill()
                 taken.append(seconds_until_none(mark))
@@ -127,7 +127,7 @@ def test_children_live_through_a_time_of_quiet(tmp_path: Path) -> None:
         for name in "ab":
             BareClient(running.url, f"/mcp/{name}").close()
         before = marked(mark)
-        time.sleep(QUIET_S)
+        let_run(QUIET_S)
         assert marked(mark) == before
         assert len(before) == 2 + 2 * PER_CHILD
         running.process.kill()
