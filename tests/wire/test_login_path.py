@@ -235,6 +235,7 @@ async def test_a_user_without_a_shell_is_not_asked(guard: Guard, caplog: pytest.
     assert not caplog.records
 
 
+@pytest.mark.skipif(not Path("/bin/bash").exists(), reason="needs bash")
 async def test_bash_itself_is_asked_with_the_files_of_its_user(
     guard: Guard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
