@@ -1244,6 +1244,7 @@ PROMISES = (
         "tests/adapters/test_stdio.py::test_a_child_that_prints_without_end_is_heard_and_others_have_their_turn",
         "tests/adapters/test_stdio.py::test_a_flood_on_standard_error_holds_nothing_up",
         "tests/real/test_children.py::test_a_flood_on_standard_error_costs_others_little",
+        "tests/real/test_children.py::test_a_flood_of_junk_on_standard_output_costs_others_little",
         "tests/real/test_children.py::test_fifty_megabytes_in_a_line_are_survived",
     ),
     promise(

@@ -13,7 +13,7 @@ hold                a child of its takes over its pipes; answers with the child'
 daemon              the same, and the child leaves the process group
 big {bytes}         a reply of so many bytes
 junk {bytes, text}  a line of so many bytes, made of the text, on its standard output, then a reply
-flood {text, rate}  from now on writes the text over and over to standard error, so many bytes a second
+flood               {fd, text, rate}: from now on writes the text over and over, so many bytes a second
 =================== ===================================================================================================
 """
 
@@ -45,12 +45,12 @@ def reply(id: object, text: object) -> None:
     say(id=id, result={"content": [{"type": "text", "text": str(text)}]})
 
 
-def flood(text: str, rate: float) -> None:
+def flood(fd: int, text: str, rate: float) -> None:
     """So many bytes a second, or as fast as somebody reads."""
     data = (text.encode() * CHUNK)[:CHUNK]
     began, written = time.monotonic(), 0
     while True:
-        write(2, data)
+        write(fd, data)
         written += len(data)
         time.sleep(max(began + written / rate - time.monotonic(), 0))
 
@@ -89,8 +89,10 @@ def call(id: object, tool: str, arguments: dict[str, Any]) -> None:
             write(1, (arguments["text"].encode() * arguments["bytes"])[: arguments["bytes"]] + b"\n")
             reply(id, "ok")
         case "flood":
-            threading.Thread(target=flood, args=(arguments["text"], arguments["rate"]), daemon=True).start()
             reply(id, "ok")
+            threading.Thread(
+                target=flood, args=(arguments["fd"], arguments["text"], arguments["rate"]), daemon=True
+            ).start()
 
 
 def main() -> None:

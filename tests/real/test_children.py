@@ -100,7 +100,7 @@ def test_a_flood_on_standard_error_costs_others_little(gateway: GatewayProcess, 
     with client(gateway, "bad") as connected:
         with watched(gateway, "good") as before:
             let_run(1)
-        connected.call("flood", {"text": unit, "rate": 100 * MB})
+        connected.call("flood", {"fd": 2, "text": unit, "rate": 100 * MB})
         with watched(gateway, "good") as during:
             let_run(2)
             assert text(connected.call("echo")) == "ok"
@@ -110,6 +110,19 @@ def test_a_flood_on_standard_error_costs_others_little(gateway: GatewayProcess, 
     assert statistics.median(during) < 0.02
     assert len(logged) < 300
     assert unit == "z" or left_out * len(unit) > 50 * MB, "it was no flood"
+
+
+@pytest.mark.requirement("4.children.junk")
+@pytest.mark.parametrize("unit", ["y\n", "x" * 79 + "\n"], ids=["short lines", "lines"])
+def test_a_flood_of_junk_on_standard_output_costs_others_little(gateway: GatewayProcess, unit: str) -> None:
+    with client(gateway, "bad") as connected:
+        with watched(gateway, "good") as before:
+            let_run(1)
+        connected.call("flood", {"fd": 1, "text": unit, "rate": 100 * MB})
+        with watched(gateway, "good") as during:
+            let_run(2)
+    print(f"before: {described(before)}\nduring: {described(during)}")
+    assert statistics.median(during) < 0.02
 
 
 @pytest.mark.requirement("4.children.junk")
