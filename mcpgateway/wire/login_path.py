@@ -115,10 +115,10 @@ class LoginPath:
         await self._needed.wait()
         try:
             login = await self._ask()
+            if login is not None:
+                self._path = filled(self._environ.get("PATH", os.defpath), login)
         finally:
             self._known.set()
-        if login is not None:
-            self._path = filled(self._environ.get("PATH", os.defpath), login)
 
     async def _ask(self) -> str | None:
         shell = self._environ.get("SHELL", "") or await trio.to_thread.run_sync(_shell_of_user)
