@@ -30,6 +30,7 @@ from mcpgateway.servers.server import Server, ServerStatistics
 from mcpgateway.sessions.sealing import Sealer, load_keys
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.guard import Guard
+from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
 
@@ -61,6 +62,7 @@ class Gateway:
         self.poller = Poller()
         self.sweeper = Sweeper()
         self.guard = Guard()
+        self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
         self.dispatcher.is_repeatable = partial(is_repeatable, self.dispatcher)
         node = secrets.token_hex(4)
@@ -84,6 +86,7 @@ class Gateway:
             nursery.start_soon(self.sweeper.run)
             nursery.start_soon(self.poller.run)
             nursery.start_soon(self.sessions.reap)
+            nursery.start_soon(self.login_path.run)
             for server in self.servers.values():
                 nursery.start_soon(server.run, name=f"server {server.name}")
             nursery.start_soon(self._run_errands)
@@ -131,7 +134,7 @@ class Gateway:
     # ---- what there is -----------------------------------------------------------------------------------------------
 
     def _make_servers(self, adapters: Mapping[str, Adapter]) -> dict[str, Server]:
-        commons = Commons(self.poller, self.guard)
+        commons = Commons(self.poller, self.guard, self.login_path)
         enabled = {name: config for name, config in self.config.servers.items() if config.enabled}
         children = sum(isinstance(config, StdioServer) for config in enabled.values())
         return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,24 @@ async def test_an_address_that_is_taken_is_an_error() -> None:
         gateway = Gateway(Config(listen=Listen(port=port)))
         with pytest.RaisesGroup(OSError, flatten_subgroups=True):
             await serve(gateway, stop=trio.Event())
+
+
+@pytest.mark.requirement("4.children.path", "feature.33")
+async def test_children_are_found_and_run_with_the_path_of_the_login_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    program = "-m mcpgateway.testing.fixture_server"
+    script(folder / "only-there", f'case "$PATH" in *:{folder}) exec {sys.executable} {program};; esac')
+    script(tmp_path / "shell", f'shift 3; echo hello; PATH=$PATH:{folder}; export PATH; eval "$1"')
+    monkeypatch.setenv("SHELL", str(tmp_path / "shell"))
+    config = {"servers": {name: {"command": "only-there"} for name in "ab"}, "login_shell": {"mode": "always"}}
+    async with mcpgateway.open_gateway(config) as gateway:
+        names = {tool["name"] for tool in await gateway.list_tools() if isinstance(tool, dict)}
+    assert {"a_echo", "b_echo"} <= names
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o700)

@@ -12,6 +12,7 @@ from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
 from mcpgateway.config.model import HttpServer, InProcessServer, ServerConfig, StdioServer
 from mcpgateway.wire.guard import Guard
+from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
 
 _Config = TypeVar("_Config", bound=ServerConfig)
@@ -23,6 +24,7 @@ class Commons:
 
     poller: Poller
     guard: Guard
+    login_path: LoginPath
 
 
 _FACTORIES: dict[type[ServerConfig], Callable[[ServerConfig, Commons], Adapter]] = {}
@@ -54,6 +56,6 @@ def _in_process(config: InProcessServer, commons: Commons) -> Adapter:
     return InProcessAdapter(config.name, config.module, startup_timeout=config.startup_timeout)
 
 
-register(StdioServer, lambda config, commons: StdioAdapter(config, commons.guard))
+register(StdioServer, lambda config, commons: StdioAdapter(config, commons.guard, commons.login_path))
 register(HttpServer, lambda config, commons: StreamableHttpAdapter(config, commons.poller))
 register(InProcessServer, _in_process)

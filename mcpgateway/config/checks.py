@@ -84,6 +84,8 @@ def _gateway(config: Config) -> Iterator[Finding]:
         yield Finding(("lazy_above",), "must be 0 or more")
     if config.page_size < 1:
         yield Finding(("page_size",), "must be 1 or more")
+    if config.login_shell.timeout <= 0:
+        yield Finding(("login_shell", "timeout"), "must be more than 0s")
 
 
 def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
@@ -212,6 +214,11 @@ def _recovery(recovery: Recovery, at: Address) -> Iterator[Finding]:
 def _stdio(server: StdioServer, at: Address) -> Iterator[Finding]:
     if not server.command.strip():
         yield Finding((*at, "command"), "is empty")
+    for index, text in enumerate(server.args):
+        if "\0" in text:
+            yield Finding((*at, "args", index), "must not hold NUL")
+    if server.stderr_lines < 0:
+        yield Finding((*at, "stderr_lines"), "must be 0 or more")
     yield from _entries(server.env, (*at, "env"), re.compile(r"[^=\0]+"), "\0", "NUL")
 
 

@@ -103,6 +103,8 @@ class StdioServer(ServerConfig):
     env: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
     """Added to the gateway's own environment."""
     cwd: Path | None = attrs.field(default=None, kw_only=True)
+    stderr_lines: int = attrs.field(default=10, kw_only=True)
+    """Lines of its standard error that are logged per second, after a burst of 20 times as many; others are counted."""
 
 
 @attrs.frozen
@@ -177,6 +179,22 @@ class Logging:
     format: str = "text"
 
 
+class LoginShellMode(enum.Enum):
+    AUTO = "auto"
+    ALWAYS = "always"
+    NEVER = "never"
+
+
+@attrs.frozen
+class LoginShell:
+    """Asking the user's login shell, once, for the directories of its ``PATH`` that the gateway's own lacks."""
+
+    mode: LoginShellMode = LoginShellMode.AUTO
+    """``auto``: only where a desktop or a service manager has started the gateway, with the system's ``PATH``."""
+    timeout: Seconds = 5.0
+    """Seconds that it has to answer; then children do without."""
+
+
 @attrs.frozen
 class Config:
     """A whole gateway."""
@@ -189,6 +207,7 @@ class Config:
     expose_servers: bool | None = None
     """Serve ``/mcp`` and ``/mcp/{server}`` beside configured namespaces; ``None``: only while there are none."""
     logging: Logging = Logging()
+    login_shell: LoginShell = LoginShell()
     insecure: bool = False
     """Listen on other than loopback without authentication."""
     startup_wait: Seconds = 5.0

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import signal
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -20,63 +18,14 @@ import attrs
 import trio
 
 from mcpgateway.wire.guard import Guard
-from mcpgateway.wire.lines import LineReader, LineWriter
+from mcpgateway.wire.last_words import LINES_PER_SECOND, LastWords
+from mcpgateway.wire.lines import LINE_LIMIT, ChunkReader, LineReader, LineWriter
 from mcpgateway.wire.shield import shielded
 
 GRACE: Final = 2.0
 """Seconds that a child has after its standard input was closed, and again after SIGTERM."""
 REAP: Final = 5.0
 """Seconds that the kernel has to end a group after SIGKILL; longer only for a process stuck in a device."""
-LINES_PER_SECOND: Final = 50
-"""Lines of standard error that are logged per second, after a burst of as many."""
-
-_LAST_LINES: Final = 20
-_LAST_CHARACTERS: Final = 4096
-_ERROR_LINE: Final = 64 * 1024
-_DRAIN: Final = 0.2  # a daemon that left the group may hold standard error open for ever
-_COLOUR: Final = re.compile("\x1b\\[[0-9;]*m")
-_MIN_SECRET: Final = 6  # shorter values (`1`, `true`, `UTC`) are no secrets, and hiding them would garble the text
-
-
-def printable(line: bytes) -> str:
-    """A line of foreign output as text that is safe to log: no colours, no control characters, any bytes survive."""
-    text = _COLOUR.sub("", line.decode(errors="backslashreplace")).replace("\t", " ")
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-class LastWords:
-    """What a child says on standard error: what of it to log, and its last lines. Pure; the time is passed in.
-
-    ``secrets`` are shown as ``***``.
-    """
-
-    def __init__(self, secrets: Sequence[str] = ()) -> None:
-        self._secrets = sorted((secret for secret in secrets if len(secret) >= _MIN_SECRET), key=len, reverse=True)
-        self._last: deque[str] = deque(maxlen=_LAST_LINES)
-        self._allowance = float(LINES_PER_SECOND)
-        self._seen = -float("inf")
-        self._left_out = 0
-
-    def take(self, line: bytes, now: float) -> list[str]:
-        """Take a line; returns the lines to log, among them how many were left out before."""
-        text = printable(line)
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        text = text[:_LAST_CHARACTERS]
-        self._last.append(text)
-        self._allowance = min(self._allowance + (now - self._seen) * LINES_PER_SECOND, LINES_PER_SECOND)
-        self._seen = now
-        if self._allowance < 1:
-            self._left_out += 1
-            return []
-        self._allowance -= 1
-        left_out, self._left_out = self._left_out, 0
-        return [f"({left_out} lines left out)", text] if left_out else [text]
-
-    def __str__(self) -> str:
-        return "\n".join(self._last)[-_LAST_CHARACTERS:]
 
 
 @attrs.frozen
@@ -86,7 +35,20 @@ class Command:
     name: str
     argv: tuple[str, ...]
     env: Mapping[str, str] = attrs.field(factory=dict, repr=False)
+    """Its values are not shown in what the child says."""
     cwd: Path | None = None
+    path: str | None = None
+    """The ``PATH`` to look the command up in, and the child's own, in place of the gateway's; one in ``env`` wins."""
+    line_limit: int = LINE_LIMIT
+    """Bytes of the longest line of standard output that is read."""
+    log_level: int = logging.INFO
+    """Of what it says on standard error."""
+    log_rate: int = LINES_PER_SECOND
+    """Lines of that which are logged per second."""
+
+    def environment(self) -> dict[str, str]:
+        """All variables of the child."""
+        return {**os.environ, **({} if self.path is None else {"PATH": self.path}), **self.env}
 
 
 class Child:
@@ -100,15 +62,18 @@ class Child:
         self, command: Command, process: trio.Process, guard: Guard, stdin: int, stdout: int, stderr: int
     ) -> None:
         self.stdin = LineWriter(stdin)
-        self.stdout = LineReader(stdout)
-        self.last_words = LastWords(list(command.env.values()))
+        self.stdout = LineReader(stdout, command.line_limit)
+        self.last_words = LastWords(command.env.values(), command.log_rate)
         self.exited = trio.Event()
         """Set when the child has been reaped and its last words have been read."""
-        self._stderr = LineReader(stderr, limit=_ERROR_LINE)
+        self.deaf = trio.Event()
+        """Set when nothing more can be written to it; `LineWriter.failure` of ``stdin`` says why."""
+        self._stderr = ChunkReader(stderr)
         self._process = process
         self._returncode: int | None = None  # that of trio's Process reaps when looked at
         self._guard = guard
         self._log = logging.getLogger(f"mcpgateway.server.{command.name}")
+        self._log_level = command.log_level
 
     @property
     def pid(self) -> int:
@@ -123,9 +88,8 @@ class Child:
         """Look after the child until it has ended and has been reaped. Raises nothing but `trio.Cancelled`."""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self.stdin.run)
-                listened = trio.Event()
-                nursery.start_soon(self._listen, listened)
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._listen)
                 try:
                     await _ended(self._process)
                 finally:
@@ -134,20 +98,27 @@ class Child:
                     with shielded(REAP):
                         self._returncode = await self._process.wait()
                         self._guard.forget(self.pid)
-                with trio.move_on_after(_DRAIN):
-                    await listened.wait()
+                # A daemon that left the group may hold standard error open for ever; what the child has said is there.
                 nursery.cancel_scope.cancel(reason="the child has ended")
         finally:
+            for chunk in self._stderr.at_hand():
+                self._say(self.last_words.feed(chunk, trio.current_time()))
+            self._say(self.last_words.end(trio.current_time()))
             self._stderr.close()
             self.exited.set()
 
-    async def _listen(self, listened: trio.Event) -> None:
-        while (lines := await self._stderr.receive()) is not None:
-            now = trio.current_time()
-            for line in lines:
-                for text in self.last_words.take(line, now):
-                    self._log.info("%s", text)
-        listened.set()
+    async def _write(self) -> None:
+        await self.stdin.run()
+        if self.stdin.failure:
+            self.deaf.set()
+
+    async def _listen(self) -> None:
+        while chunk := await self._stderr.receive():
+            self._say(self.last_words.feed(chunk, trio.current_time()))
+
+    def _say(self, texts: list[str]) -> None:
+        for text in texts:
+            self._log.log(self._log_level, "%s", text)
 
     async def terminate(self, grace: float = GRACE) -> None:
         """End the child: close its standard input, wait ``grace`` seconds, SIGTERM, wait again, SIGKILL.
@@ -208,15 +179,17 @@ async def spawn(nursery: trio.Nursery, command: Command, guard: Guard) -> Child:
     pipes = [os.pipe() for _ in range(3)]
     (stdin, our_stdin), (our_stdout, stdout), (our_stderr, stderr) = pipes
     try:
-        process = await trio.lowlevel.open_process(
-            command.argv,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            env={**os.environ, **command.env},
-            cwd=command.cwd,
-            start_new_session=True,
-        )
+        with guard.starting(stdin):
+            process = await trio.lowlevel.open_process(
+                command.argv,
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                env=command.environment(),
+                cwd=command.cwd,
+                start_new_session=True,
+            )
+            guard.watch(process.pid)
     except BaseException:
         for fd in (our_stdin, our_stdout, our_stderr):
             os.close(fd)
@@ -224,7 +197,6 @@ async def spawn(nursery: trio.Nursery, command: Command, guard: Guard) -> Child:
     finally:
         for fd in (stdin, stdout, stderr):
             os.close(fd)
-    guard.watch(process.pid)
     child = Child(command, process, guard, our_stdin, our_stdout, our_stderr)
     nursery.start_soon(child.run, name=f"child {command.name} {process.pid}")
     return child

@@ -5,7 +5,12 @@ end of a pipe whose write end only the gateway has; when the pipe ends, the gate
 that is listed and not struck off gets SIGKILL. ``PR_SET_PDEATHSIG`` is no substitute: it fires when the *thread* that
 forked ends, trio forks in threads that it retires, and it does not reach grandchildren.
 
-Out of reach is what leaves its process group (a daemon), and a child in the instant between its start and its entry.
+A child that has been forked is not listed until its number is known, so its start is announced by the pipe that becomes
+its standard input. A forked child holds the gateway's end of the guard's pipe, too, and closes it only when its
+standard input is in place, so that when the pipe ends, all such children can be found by it. (Linux only; elsewhere a
+child may be missed in the millisecond between its start and its entry.)
+
+Out of reach is what leaves its process group, on purpose: a daemon, or the editor that a server opened for its user.
 """
 
 from __future__ import annotations
@@ -14,6 +19,8 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final
 
 import trio
@@ -33,17 +40,26 @@ try:
     os.write(1, b"\\n")
 except OSError:
     pass
-groups, rest = set(), b""
+groups, starting, rest = set(), set(), b""
+do = {b"+": groups.add, b"-": groups.discard, b"(": starting.add, b")": starting.discard}
 while True:
     data = os.read(0, 65536)
     if not data:
         break
     *lines, rest = (rest + data).split(b"\\n")
     for line in lines:
-        (groups.add if line[:1] == b"+" else groups.discard)(int(line[1:]))
+        do[line[:1]](int(line[1:]))
 for group in groups:
     try:
         os.killpg(group, signal.SIGKILL)
+    except OSError:
+        pass
+pipes = {"pipe:[%d]" % inode for inode in starting}
+for pid in os.listdir("/proc") if pipes and os.path.isdir("/proc/self/fd") else ():
+    try:
+        if os.readlink("/proc/%s/fd/0" % pid) in pipes:
+            pid = int(pid)
+            (os.killpg if os.getpgid(pid) == pid else os.kill)(pid, signal.SIGKILL)
     except OSError:
         pass
 """
@@ -58,6 +74,7 @@ class Guard:
 
     def __init__(self) -> None:
         self._groups: set[int] = set()
+        self._starts: set[int] = set()
         self._process: trio.Process | None = None
         self._pipe = -1
         self._starting = trio.Lock()
@@ -100,11 +117,25 @@ class Guard:
         self._pipe = ours
         for group in self._groups:
             self._tell(b"+", group)
+        for pipe in self._starts:
+            self._tell(b"(", pipe)
         try:
             with trio.move_on_after(_START):
                 await trio.lowlevel.wait_readable(up)
         finally:
             os.close(up)
+
+    @contextmanager
+    def starting(self, stdin: int) -> Iterator[None]:
+        """While the body runs, a child may come to be that is not listed yet, and whose standard input is this pipe."""
+        pipe = os.fstat(stdin).st_ino
+        self._starts.add(pipe)
+        self._tell(b"(", pipe)
+        try:
+            yield
+        finally:
+            self._starts.discard(pipe)
+            self._tell(b")", pipe)
 
     def watch(self, group: int) -> None:
         """Kill this process group if the gateway dies. Does not wait."""
@@ -116,11 +147,11 @@ class Guard:
         self._groups.discard(group)
         self._tell(b"-", group)
 
-    def _tell(self, sign: bytes, group: int) -> None:
+    def _tell(self, sign: bytes, number: int) -> None:
         if self._pipe < 0:
             return
         try:
-            os.write(self._pipe, b"%s%d\n" % (sign, group))  # shorter than PIPE_BUF: all of it or nothing
+            os.write(self._pipe, b"%s%d\n" % (sign, number))  # shorter than PIPE_BUF: all of it or nothing
         except OSError as problem:
             log.warning("the guard process does not listen (%s); children started from now on have another", problem)
             self._drop_pipe()

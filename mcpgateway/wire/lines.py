@@ -8,6 +8,7 @@ finish a line on is closed.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -22,6 +23,7 @@ STALL: Final = 30.0
 """Seconds that a write may make no progress before the pipe counts as broken."""
 
 _CHUNK: Final = 65536  # what a Linux pipe holds
+_FULL: Final = 1024 * 1024  # what it can be made to hold (fs.pipe-max-size)
 
 
 class LineSplitter:
@@ -45,7 +47,9 @@ class LineSplitter:
             lines[0] = self._take()
         if rest:
             self._hold(rest)
-        return [stripped for line in lines if self._fits(line) and (stripped := line.strip())]
+        if len(chunk) > self._limit:
+            lines = [line for line in lines if self._fits(line)]
+        return [stripped for line in lines if (stripped := line.strip())]
 
     def end(self) -> list[bytes]:
         """What the stream ended with, where that was not a line break."""
@@ -105,11 +109,57 @@ class LineReader:
             if lines:
                 return lines
 
+    def at_hand(self) -> list[bytes]:
+        """The lines that are there without waiting: for when the peer is gone, though others may hold the pipe open."""
+        lines = [line for chunk in _at_hand(self._fd) for line in self._splitter.feed(chunk)]
+        return lines + self._splitter.end()
+
     def close(self) -> None:
         """Close the pipe; idempotent. Only while no task is in `receive`."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class ChunkReader:
+    """Reads whatever comes from a pipe whose file descriptor it owns."""
+
+    def __init__(self, fd: int) -> None:
+        os.set_blocking(fd, False)
+        self._fd = fd
+
+    async def receive(self) -> bytes:
+        """The next bytes, at most as many as a pipe holds; none at the end of the stream. At least one checkpoint."""
+        while True:
+            await trio.lowlevel.wait_readable(self._fd)
+            try:
+                return os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                continue
+            except OSError:
+                return b""
+
+    def at_hand(self) -> Iterator[bytes]:
+        """What is there without waiting."""
+        return _at_hand(self._fd)
+
+    def close(self) -> None:
+        """Close the pipe; idempotent. Only while no task is in `receive`."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _at_hand(fd: int) -> Iterator[bytes]:
+    """What a pipe holds, and no more than one can hold, should somebody be filling it."""
+    for _ in range(_FULL // _CHUNK):
+        try:
+            chunk = os.read(fd, _CHUNK)
+        except OSError:
+            return
+        if not chunk:
+            return
+        yield chunk
 
 
 class LineWriter:

@@ -13,7 +13,7 @@ import trio.testing
 from mcpgateway import jsonrpc
 from mcpgateway.adapters import pipe
 from mcpgateway.adapters.base import Event, NoBack, Reply, Request
-from mcpgateway.adapters.pipe import PipeLink
+from mcpgateway.adapters.pipe import BATCH_BYTES, PipeLink
 from mcpgateway.errors import (
     CallCancelled,
     ServerMisbehaved,
@@ -319,6 +319,36 @@ async def test_a_batch_is_taken_apart() -> None:
     assert sorted(str(text_of(call.reply)) for call in calls if call.reply is not None) == ["a", "b"]
     server.link.received(b"[")
     assert server.link.junk == 2
+
+
+@pytest.mark.requirement("4.children.junk")
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"text",
+        b"\xff\xfe",
+        b"7",
+        b"null",
+        b"{",
+        b"{}",
+        b'{"jsonrpc":"2.0","id":1,"result":"\x00"}',
+        b"[]",
+        b"[" * 100_000,
+        b'{"jsonrpc":"2.0","result":' + b"[" * 100_000,
+        b"[" + b"1," * 100 + b"1]",
+        b"[" + b"1," * (BATCH_BYTES // 2) + b"1]",
+    ],
+    ids=lambda line: repr(line[:20]),
+)
+async def test_junk_counts_once_and_harms_nothing(line: bytes) -> None:
+    server = Server()
+    async with trio.open_nursery() as nursery:
+        call = Calling(nursery, server.link, a_request())
+        await settled()
+        server.link.received(line)
+        assert server.link.junk == 1
+        server.replies(1)
+    assert call.reply is not None
 
 
 async def test_a_faulty_receiver_does_not_end_the_link(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,14 +15,16 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
+from mcpgateway.adapters import stdio
 from mcpgateway.adapters.base import Event, Link, NoBack, Offer, Request, open_link
 from mcpgateway.adapters.stdio import StdioAdapter
-from mcpgateway.config.model import Secret, StdioServer
+from mcpgateway.config.model import LoginShell, LoginShellMode, Secret, StdioServer
 from mcpgateway.errors import CallCancelled, ConfigError, EraMismatch, ServerUnavailable
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.wire.guard import Guard
+from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.waiting import Wait
 
 SOON = 10.0
@@ -49,6 +51,8 @@ def requests():
             yield message["id"], message["params"]
 """
 """A legacy server in a few lines; what is added to it answers ``requests()``."""
+
+ECHO = "for id, _ in requests(): say(id=id, result={})"
 
 
 @pytest.fixture
@@ -211,20 +215,66 @@ async def test_a_server_that_never_answers_is_given_up(guard: Guard) -> None:
 # ---- children that misbehave -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("4.children.junk")
 async def test_junk_on_standard_output_is_survived(guard: Guard) -> None:
     adapter = tiny(
         guard,
         r"""
-write(b"Starting up...\n\n\xff\xfe\x00\n{\n[]\n{}\n")
+write(b"Starting up...\n\n\xff\xfe\x00\n{\n[]\n{}\nnull\n7\n\"text\"\n\xef\xbb\xbf{}\n")
+write(b'{"jsonrpc":"2.0","id":"\x00"}\n[1,null,[],{}]\n[' + b"1," * 600_000 + b"1]\n")
 for id, params in requests():
     write(b'{"jsonrpc":"2.0",')
     write(b'"id":%d,"resul' % id)
-    write(b't":{"content":[{"text":"ok"}]}}\r\n' + b"[" * 100000 + b"\nbye\n")
+    write(b't":{"content":[{"text":"ok"}]}}\r\n' + b"[" * 100000 + b"\nbye\n" + b'{"result":' + b"[" * 100000 + b"\n")
 """,
     )
     async with open_link(adapter, OFFER) as link:
         for _ in range(3):
             assert text(await call(link, "t")) == "ok"
+
+
+@pytest.mark.requirement("4.children.junk")
+async def test_long_lines_of_junk_are_survived(guard: Guard) -> None:
+    adapter = tiny(
+        guard,
+        r"""
+for id, params in requests():
+    write(b"x" * 1_000_000 + b"\n" + b"\xff" * 1_000_000 + b"\n" + b'{"a":"' + b"y" * 5_000_000 + b"\n")
+    say(id=id, result={})
+""",
+    )
+    async with open_link(adapter, OFFER) as link:
+        assert await call(link, "t") == {}
+
+
+async def test_a_reply_among_much_junk_counts_though_the_child_ends_at_once(guard: Guard) -> None:
+    adapter = tiny(guard, "for id, _ in requests(): write(b'y\\n' * 10_000); say(id=id, result={}); os._exit(0)")
+    async with open_link(adapter, OFFER) as link:
+        assert await call(link, "t") == {}
+
+
+@pytest.mark.requirement("4.children.junk")
+async def test_a_child_that_prints_without_end_is_heard_and_others_have_their_turn(guard: Guard) -> None:
+    flooding = tiny(
+        guard,
+        r"""
+import threading
+def flood():
+    while True: os.write(1, b"y\n" * 2048)  # what is no longer than PIPE_BUF is written in one piece
+for id, _ in requests():
+    threading.Thread(target=flood, daemon=True).start()
+    os.write(1, json.dumps({"jsonrpc": "2.0", "id": id, "result": {"first": True}}).encode() + b"\n")
+    break
+for id, _ in requests():
+    os.write(1, json.dumps({"jsonrpc": "2.0", "id": id, "result": {}}).encode() + b"\n")
+""",
+    )
+    async with open_link(flooding, OFFER) as link, open_link(tiny(guard, ECHO), OFFER) as other:
+        assert await call(link, "t") == {"first": True}
+        for _ in range(20):
+            assert await call(other, "t") == {}
+        assert await call(link, "t") == {}
+        assert await call(link, "t") == {}
 
 
 async def test_a_reply_without_a_line_break_before_the_end_counts(guard: Guard) -> None:
@@ -235,6 +285,7 @@ async def test_a_reply_without_a_line_break_before_the_end_counts(guard: Guard) 
         assert link.failure == "exited with status 0"
 
 
+@pytest.mark.requirement("4.children.junk")
 async def test_a_flood_on_standard_error_holds_nothing_up(guard: Guard) -> None:
     flood = r"b'x' * 3_000_000 + b'\nand so on\n' * 50_000"
     adapter = tiny(guard, f"for id, _ in requests(): os.write(2, {flood}); say(id=id, result={{}})")
@@ -258,16 +309,6 @@ while True: signal.pause()
             await link.aclose()
 
 
-async def test_a_child_that_closes_its_output_is_ended(guard: Guard) -> None:
-    adapter = tiny(guard, "for id, _ in requests(): os.close(1); sys.stdin.read()")
-    async with trio.open_nursery() as nursery:
-        link = await adapter.connect(nursery, OFFER, lambda message: None)
-        with pytest.raises(ServerUnavailable, match="closed its output"):
-            await call(link, "t")
-        # The nursery ends only when the child has been reaped.
-    assert not runs(link.statistics().pid)
-
-
 async def test_a_daemon_that_holds_the_output_open_does_not_keep_the_link(guard: Guard) -> None:
     program = r"""
 for id, _ in requests():
@@ -276,9 +317,8 @@ for id, _ in requests():
         os.read(out_of_reach, 1)
         os._exit(4)
     os.setsid()
-    os.close(2)
-    os.write(told, b"x")
     say(id=id, result={"pid": os.getpid()})
+    os.write(told, b"x")
     signal.alarm(60)
     signal.pause()
 """
@@ -289,6 +329,66 @@ for id, _ in requests():
             await link.closed.wait()
         assert link.failure == "exited with status 4"
     os.kill(daemon, signal.SIGKILL)
+
+
+@pytest.mark.requirement("4.children.crash")
+async def test_what_a_child_said_before_it_was_killed_is_heard_though_others_hold_its_pipes(guard: Guard) -> None:
+    """Nothing is waited for: a reply and last words that are in the pipes count, and then the calls fail."""
+    program = r"""
+out_of_reach, told = os.pipe()
+daemon = os.fork()
+if not daemon:
+    os.setsid()
+    os.write(told, b"x")
+    signal.alarm(60)
+    signal.pause()
+os.read(out_of_reach, 1)
+first, second = (id for _, (id, _) in zip(range(2), requests()))
+os.write(2, b"no\nline break")
+say(id=first, result={"daemon": daemon})
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    became: list[Any] = []
+
+    async def one(link: Link) -> None:
+        try:
+            became.append(await call(link, "t"))
+        except ServerUnavailable as problem:
+            became.append(problem.reason)
+
+    async with trio.open_nursery() as nursery:
+        link = await tiny(guard, program).connect(nursery, OFFER, lambda message: None)
+        async with trio.open_nursery() as calls:
+            calls.start_soon(one, link)
+            calls.start_soon(one, link)
+    answer, problem = became
+    os.kill(answer["daemon"], signal.SIGKILL)
+    assert problem == "was killed by SIGKILL; its last words: no\nline break"
+
+
+@pytest.mark.requirement("4.children.crash")
+@pytest.mark.parametrize(
+    ("closes", "words"),
+    [("os.close(1)", "closed its output"), ("os.close(0); say(id=id, result={})", "its input is closed")],
+)
+async def test_a_child_that_closes_a_pipe_and_goes_on_is_ended(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch, closes: str, words: str
+) -> None:
+    """One pipe alone is no use: the calls fail, and the next link is another child's."""
+    monkeypatch.setattr(stdio, "_DRAIN", 0.05)
+    program = f"for id, _ in requests():\n    {closes}\n    while True: signal.pause()"
+    config = StdioServer("tiny", command=sys.executable, args=("-ISc", TINY + program))
+    async with trio.open_nursery() as nursery:
+        link = await StdioAdapter(config, guard, grace=0.05).connect(nursery, OFFER, lambda message: None)
+        with pytest.raises(ServerUnavailable, match=words):
+            await twice(link)
+        # The nursery ends only when the child has been reaped.
+    assert not runs(link.statistics().pid)
+
+
+async def twice(link: Link) -> None:
+    for _ in range(2):
+        await call(link, "t")
 
 
 async def test_cancelling_the_nursery_ends_the_link_at_once(guard: Guard) -> None:
@@ -341,6 +441,40 @@ async def test_a_child_that_ends_at_once_says_why_without_its_secrets(guard: Gua
 )
 async def test_a_command_that_cannot_be_started_says_why(guard: Guard, command: str, words: str) -> None:
     assert await refusal(StdioAdapter(StdioServer("x", command=command), guard)) == words
+
+
+class AddsFolder(LoginPath):
+    """A login shell that has been asked, and that adds a folder."""
+
+    def __init__(self, folder: Path, guard: Guard) -> None:
+        super().__init__(LoginShell(LoginShellMode.NEVER), guard)
+        self.folder = folder
+
+    async def path(self) -> str:
+        await trio.lowlevel.checkpoint()
+        return f"{os.environ['PATH']}:{self.folder}"
+
+
+@pytest.mark.requirement("4.children.path", "feature.33")
+async def test_a_command_is_looked_up_in_the_path_of_the_login_shell_and_has_it(guard: Guard, tmp_path: Path) -> None:
+    command = tmp_path / "only-there"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    command.chmod(0o700)
+    program = TINY + "for id, _ in requests(): say(id=id, result={'path': os.environ['PATH'].split(':')[-1]})"
+    config = StdioServer("x", command="only-there", args=("-ISc", program))
+    async with open_link(StdioAdapter(config, guard, AddsFolder(tmp_path, guard)), OFFER) as link:
+        assert await call(link, "t") == {"path": str(tmp_path)}
+    assert "command not found" in await refusal(StdioAdapter(config, guard))
+
+
+@pytest.mark.requirement("4.children.path")
+async def test_a_path_of_the_servers_own_wins(guard: Guard, tmp_path: Path) -> None:
+    command = tmp_path / "only-there"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o700)
+    config = StdioServer("x", command="only-there", env={"PATH": Secret("/usr/bin:/bin")})
+    adapter = StdioAdapter(config, guard, AddsFolder(tmp_path, guard))
+    assert await refusal(adapter) == "command not found: only-there; is it on PATH?"
 
 
 async def test_a_script_without_its_interpreter_says_so(guard: Guard, tmp_path: Path) -> None:

@@ -117,11 +117,13 @@ def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[G
 
 
 @contextmanager
-def configured(folder: Path, config: Mapping[str, object], *arguments: str) -> Iterator[GatewayProcess]:
+def configured(
+    folder: Path, config: Mapping[str, object], *arguments: str, env: Mapping[str, str] | None = None
+) -> Iterator[GatewayProcess]:
     """A gateway with a configuration, which is written to a file in ``folder``."""
     file = folder / "mcp-gateway.json"
     file.write_text(json.dumps(config))
-    with gateway("--config", str(file), *arguments) as running:
+    with gateway("--config", str(file), *arguments, env=env) as running:
         yield running
 
 
@@ -133,6 +135,13 @@ class BareClient:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ENDING)
         self._fields = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
         self._ids = 0
+        try:
+            self._shake_hands()
+        except BaseException:
+            self.close()
+            raise
+
+    def _shake_hands(self) -> None:
         info = {"name": "bare", "version": "1"}
         params = {"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": info}
         self.server_info: dict[str, Any] = self.request("initialize", params)["result"]["serverInfo"]
@@ -167,6 +176,11 @@ class BareClient:
     def call(self, tool: str, arguments: Mapping[str, object] | None = None) -> Any:
         """The result of a tool."""
         return self.request("tools/call", {"name": tool, "arguments": arguments or {}})["result"]
+
+    def end_session(self) -> None:
+        """DELETE the session; nothing more can be asked in it."""
+        self._connection.request("DELETE", self._path, headers=self._fields)
+        self._connection.getresponse().read()
 
     def _post(self, message: Mapping[str, object]) -> None:
         self._connection.request("POST", self._path, json.dumps(message).encode(), self._fields)

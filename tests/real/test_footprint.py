@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from tests.processes import resident_mb
 from tests.real.gateways import BareClient, configured, environment, is_up
 
 pytestmark = pytest.mark.real
@@ -86,9 +87,3 @@ def test_it_stays_small(tmp_path: Path) -> None:
 
     assert after < RESIDENT_MB, f"resident: {before:.0f} MB after a call, {after:.0f} MB after a cold route"
     print(f"resident: {before:.0f} MB after a call, {after:.0f} MB after a cold route, of {RESIDENT_MB}")
-
-
-def resident_mb(pid: int) -> float:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1]) / 1024
