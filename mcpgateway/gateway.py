@@ -19,7 +19,6 @@ from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes, ChangesStatistics
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
-from mcpgateway.calls.listing import is_repeatable
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
@@ -64,7 +63,6 @@ class Gateway:
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
-        self.dispatcher.is_repeatable = partial(is_repeatable, self.dispatcher)
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(

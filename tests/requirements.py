@@ -1261,7 +1261,7 @@ PROMISES = (
         "4.http.lost-session",
         "re-initialise once, retry only what is safe",
         "tests/calls/test_retries.py::test_what_is_sent_again",
-        "tests/calls/test_retries.py::test_a_tool_is_called_again_if_it_says_that_it_may_be",
+        "tests/calls/test_retries.py::test_a_tool_is_called_again_if_it_was_seen_to_say_that_it_may_be",
         "tests/calls/test_retries.py::test_what_was_not_sent_is_sent_when_the_server_is_there_again",
     ),
     promise("4.http.pool", "GET stream resumed; broken connections discarded; deadlines per phase", later=ISSUE_4),

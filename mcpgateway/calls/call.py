@@ -17,9 +17,10 @@ from msgspec import Raw
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
-from mcpgateway.calls.retries import Again, Retries
+from mcpgateway.calls.retries import REPEATABLE, Retries
+from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import ServerError, ServerSessionLost, ServerTimeout
+from mcpgateway.errors import InvalidParams, ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
@@ -84,6 +85,16 @@ def _given_up(problem: BaseException) -> bool:
     return not isinstance(problem, ServerError) or isinstance(problem, ServerTimeout)
 
 
+def is_repeatable(server: Server, message: Message) -> bool:
+    """Whether a message sent twice does nothing that it did not do when sent once, as far as is known."""
+    if message.method != "tools/call":
+        return message.method in REPEATABLE
+    try:
+        return named(message, "name") in server.repeatable
+    except InvalidParams:
+        return False
+
+
 def _bound(wait: Wait, server: Server) -> None:
     """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``."""
     config = server.config
@@ -92,15 +103,6 @@ def _bound(wait: Wait, server: Server) -> None:
     wait.latest = now + config.max_timeout
     wait.deadline = now + config.timeout
     wait.on_deadline = server.timed_out
-
-
-IsRepeatable: TypeAlias = Callable[[Server, Caller, Message], Awaitable[bool]]
-"""Whether a server says of the tool that a message calls that it may be called twice."""
-
-
-async def _never(server: Server, caller: Caller, message: Message) -> bool:
-    await trio.lowlevel.checkpoint()
-    return False
 
 
 class _Call:
@@ -128,13 +130,9 @@ class _Call:
 
 
 class Dispatcher:
-    """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines.
-
-    ``is_repeatable`` is asked before a tool is called a second time; by default none is.
-    """
+    """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
 
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
-        self.is_repeatable: IsRepeatable = _never
         self._sweeper = sweeper
         self._random = random
 
@@ -166,7 +164,7 @@ class Dispatcher:
 
     async def _persist(self, call: _Call, attempt: Callable[[], Awaitable[Reply]] | None = None) -> Reply:
         """Attempt a call until there is a reply, or a failure that is final; ``attempt`` is the first, if begun."""
-        retries = Retries(call.message.method or "", PATIENCE)
+        retries = Retries(is_repeatable(call.server, call.message), PATIENCE)
         while True:
             try:
                 return await (self._attempt(call) if attempt is None else attempt())
@@ -179,12 +177,9 @@ class Dispatcher:
         """Decide about another attempt, and wait until it is time for it."""
         if isinstance(problem, ServerSessionLost) and self._is_clients(call.caller):
             return False
-        verdict = retries.judge(problem, trio.current_time(), shown=call.shown)
+        if not retries.judge(problem, trio.current_time(), shown=call.shown):
+            return False
         with interruptible(call.wait):
-            if verdict is Again.IF_TOOL_ALLOWS and not await self.is_repeatable(call.server, call.caller, call.message):
-                return False
-            if verdict is Again.NO:
-                return False
             await trio.sleep(retries.pause(problem, self._random()))
         log.info("%s; a %s is sent again", problem.message, call.message.method)
         return True

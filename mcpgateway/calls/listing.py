@@ -16,10 +16,8 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack
 from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.retries import may_be_called_twice
-from mcpgateway.calls.targets import named
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
-from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.param_headers import MARK, find_invalid
 from mcpgateway.protocol.results import Hints, hints_of, strictest
@@ -41,8 +39,6 @@ CAPABILITIES: Final = {
     Kind.TEMPLATES: "resources",
 }
 MAX_PAGES: Final = 1000
-PATIENCE: Final = 5.0
-"""Seconds that a failed call waits for a listing which says whether it may be made again."""
 _MARK: Final = MARK.encode()
 _SHARE: Final = 0.98  # of the time for a listing; the rest is for putting it together, so that all of it is in time
 T = TypeVar("T")
@@ -69,6 +65,8 @@ async def fetch(dispatcher: Dispatcher, server: Server, caller: Caller, kind: Ki
         return None
     entries, hints = await pages(dispatcher, server, caller, METHODS[kind], kind.value)
     items = read(kind, entries)
+    if kind is Kind.TOOLS:
+        note_tools(server, items)
     if kind is Kind.TOOLS and not server.pipe and era is Era.MODERN:
         items = _mirrorable(server.name, items)
     return Listing(items, hints)
@@ -98,15 +96,13 @@ async def pages(
     raise ServerMisbehaved(server.name, f"lists more than {MAX_PAGES} pages of {method}")
 
 
-async def is_repeatable(dispatcher: Dispatcher, server: Server, caller: Caller, message: Message) -> bool:
-    """Whether the tool that a message calls says of itself that it may be called twice; asks what the server lists."""
-    try:
-        name = named(message, "name")
-        with trio.fail_after(PATIENCE):
-            listing = await fetch(dispatcher, server, caller, Kind.TOOLS)
-    except (GatewayError, trio.TooSlowError):
-        return False
-    return listing is not None and any(item.name == name and may_be_called_twice(item.raw) for item in listing.items)
+def note_tools(server: Server, items: Iterable[Item]) -> None:
+    """Remember which of these tools may be called twice: that is asked when a call has failed, and in a hurry."""
+    for item in items:
+        if may_be_called_twice(item.raw):
+            server.repeatable.add(item.name)
+        else:
+            server.repeatable.discard(item.name)
 
 
 def _mirrorable(server: str, items: Iterable[Item]) -> tuple[Item, ...]:

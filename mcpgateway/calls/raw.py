@@ -17,6 +17,7 @@ from mcpgateway.adapters.base import Back, Done, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes
 from mcpgateway.calls.interests import LASTING
+from mcpgateway.calls.listing import note_tools
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded
 from mcpgateway.calls.outcomes import complete, then
@@ -37,6 +38,7 @@ from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait, interruptible
 
+_LOOKED_AT = LASTING | {"tools/list"}
 _decode_list = msgspec.json.Decoder(list[Raw]).decode
 
 
@@ -149,13 +151,15 @@ class RawNamespace:
             if message.method != LISTEN:
                 raise
             return ended(message)
+        if message.method == "tools/list":
+            self._seen(reply)
         return complete(message.method or "", reply) if caller.era is Era.MODERN else reply
 
     def begin(
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
     ) -> bool:
         server = self._server
-        if self._direct is not None or not server.tried.is_set() or message.method in LASTING:
+        if self._direct is not None or not server.tried.is_set() or message.method in _LOOKED_AT:
             return False
         if caller.era is Era.MODERN:
             if message.method == "tools/call" and not self._mirrors.clear(server, headers):
@@ -163,6 +167,13 @@ class RawNamespace:
             done = then(partial(complete, message.method or ""), done)
         along = forwarded(headers) if headers is not None else None
         return self._dispatcher.begin(server, caller, message, wait, along, done)
+
+    def _seen(self, reply: Reply) -> None:
+        """Look at a page of tools that passes."""
+        try:
+            note_tools(self._server, read(Kind.TOOLS, _decode_list(members_of(reply.message.result)["tools"])))
+        except (InvalidParams, KeyError, msgspec.DecodeError):
+            pass  # the client's to see
 
     def _filtered(self, reply: Reply) -> Reply:
         """One page of a listing with the rules applied; its cursor stays the server's."""

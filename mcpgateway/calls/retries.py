@@ -7,7 +7,6 @@ in `REPEATABLE`, and for tools whose annotations say so; and only while the clie
 
 from __future__ import annotations
 
-import enum
 from typing import Final
 
 import attrs
@@ -31,42 +30,32 @@ REPEATABLE: Final = frozenset(
 _PAUSES: Final = Backoff(initial=0.05, maximum=0.5, jitter=0.5)
 
 
-class Again(enum.Enum):
-    NO = "no"
-    YES = "yes"
-    IF_TOOL_ALLOWS = "if the annotations of the tool say that it may be called twice"
-
-
 @attrs.define
 class Retries:
     """The attempts of one call. Times are absolute seconds."""
 
-    method: str
+    repeatable: bool
+    """Whether the call may be made twice."""
     patience: float
     """Seconds after the first failure in which what was not sent is tried again."""
     _until: float | None = None
     _repeated: bool = False
     _unsent: int = 0
 
-    def judge(self, problem: ServerError, now: float, *, shown: bool) -> Again:
-        """What to do about a failure; ``shown`` says that the client has seen something of the call already."""
+    def judge(self, problem: ServerError, now: float, *, shown: bool) -> bool:
+        """Whether to send it again after a failure; ``shown``: the client has seen something of the call already."""
         if isinstance(problem, NotTried):
-            return Again.NO
+            return False
         if self._until is None:
             self._until = now + self.patience
         if isinstance(problem, ServerUnavailable) and problem.unsent:
-            return Again.YES if now < self._until else Again.NO
+            return now < self._until
         if self._repeated or shown:
-            return Again.NO
-        if isinstance(problem, ServerSessionLost):  # the call was not looked at
-            self._repeated = True
-            return Again.YES
-        if not isinstance(problem, ServerUnavailable):
-            return Again.NO
-        self._repeated = True
-        if self.method == "tools/call":
-            return Again.IF_TOOL_ALLOWS
-        return Again.YES if self.method in REPEATABLE else Again.NO
+            return False
+        # A call in a session that the server has lost was not looked at.
+        lost = isinstance(problem, ServerSessionLost)
+        self._repeated = lost or (isinstance(problem, ServerUnavailable) and problem.unwell and self.repeatable)
+        return self._repeated
 
     def pause(self, problem: ServerError, unit: float) -> float:
         """Seconds before the next attempt; ``unit`` is a random number in [0, 1)."""

@@ -88,6 +88,8 @@ class Server:
         """All messages of a link share one stream, which does not say what a server's request is about."""
         self.tried = trio.Event()
         """Set when the first attempt to reach the server has ended, or will not be made before it is used."""
+        self.repeatable: set[str] = set()
+        """Its tools that may be called twice, by its own names, as far as it was seen to list them."""
         self._client_info = client_info
         self._heard = heard
         self._links = Links(
@@ -216,6 +218,7 @@ class Server:
         """
         self.config = config
         self.pipe = config.type in PIPES
+        self.repeatable.clear()
         self.health.reset(config.recovery)
         self._leases.terms = self._terms()
         self._links.startup_timeout = config.startup_timeout

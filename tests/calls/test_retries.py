@@ -14,7 +14,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Link, Offer, Receive, Reply, Request
-from mcpgateway.calls.retries import REPEATABLE, Again, Retries, may_be_called_twice
+from mcpgateway.calls.retries import REPEATABLE, Retries, may_be_called_twice
 from mcpgateway.config.model import HttpServer, InProcessServer, Links, Recovery
 from mcpgateway.errors import (
     CallCancelled,
@@ -46,26 +46,29 @@ def broken(*, unsent: bool = False) -> ServerUnavailable:
 # ---- the decision ----------------------------------------------------------------------------------------------------
 
 
+REFUSED = ServerUnavailable("a", "HTTP 401")
+REFUSED.unwell = False
+
+
 @pytest.mark.requirement("4.http.lost-session")
 @pytest.mark.parametrize(
-    ("method", "problem", "shown", "verdict"),
+    ("problem", "repeatable", "shown", "again"),
     [
-        ("tools/call", broken(unsent=True), False, Again.YES),
-        ("tools/call", broken(unsent=True), True, Again.YES),
-        ("tools/call", broken(), False, Again.IF_TOOL_ALLOWS),
-        ("tools/call", broken(), True, Again.NO),
-        ("tools/list", broken(), False, Again.YES),
-        ("tools/list", broken(), True, Again.NO),
-        ("tasks/cancel", broken(), False, Again.NO),
-        ("vendor/method", broken(), False, Again.NO),
-        ("tools/call", ServerSessionLost("a", "gone"), False, Again.YES),
-        ("tools/list", ServerTimeout("a", "silent"), False, Again.NO),
-        ("tools/list", ServerMisbehaved("a", "nonsense"), False, Again.NO),
-        ("tools/list", NotTried("a", "keeps failing"), False, Again.NO),
+        (broken(unsent=True), False, False, True),
+        (broken(unsent=True), False, True, True),
+        (broken(), False, False, False),
+        (broken(), True, False, True),
+        (broken(), True, True, False),
+        (ServerSessionLost("a", "gone"), False, False, True),
+        (ServerSessionLost("a", "gone"), False, True, False),
+        (REFUSED, True, False, False),
+        (ServerTimeout("a", "silent"), True, False, False),
+        (ServerMisbehaved("a", "nonsense"), True, False, False),
+        (NotTried("a", "keeps failing"), True, False, False),
     ],
 )
-def test_what_is_sent_again(method: str, problem: ServerError, shown: bool, verdict: Again) -> None:
-    assert Retries(method, 2.0).judge(problem, 0.0, shown=shown) is verdict
+def test_what_is_sent_again(problem: ServerError, repeatable: bool, shown: bool, again: bool) -> None:
+    assert Retries(repeatable, 2.0).judge(problem, 0.0, shown=shown) is again
 
 
 def test_methods_that_may_be_repeated_are_mcps_and_change_nothing_twice() -> None:
@@ -81,28 +84,28 @@ PROBLEMS = st.sampled_from(
 
 
 @given(
-    st.sampled_from(sorted(REPEATABLE | {"tools/call"})),
+    st.booleans(),
     st.lists(st.tuples(PROBLEMS, st.floats(0, 3), st.booleans(), st.floats(0, 0.99)), max_size=30),
 )
 def test_what_was_sent_is_repeated_once_at_most_and_what_was_not_only_for_so_long(
-    method: str, history: list[tuple[ServerError, float, bool, float]]
+    repeatable: bool, history: list[tuple[ServerError, float, bool, float]]
 ) -> None:
-    retries, now, repeated = Retries(method, 2.0), 0.0, 0
+    retries, now, repeated = Retries(repeatable, 2.0), 0.0, 0
     first: float | None = None
     for problem, took, shown, unit in history:
         now += took
         if not isinstance(problem, NotTried):
             first = now if first is None else first
-        verdict = retries.judge(problem, now, shown=shown)
+        again = retries.judge(problem, now, shown=shown)
         unsent = isinstance(problem, ServerUnavailable) and problem.unsent
         if unsent:
             assert first is not None
-            assert (verdict is Again.YES) == (now < first + 2.0)
+            assert again == (now < first + 2.0)
             assert 0 < retries.pause(problem, unit) <= 0.5
         else:
-            repeated += verdict is not Again.NO
+            repeated += again
             assert retries.pause(problem, unit) == 0
-        assert verdict is Again.NO or not (shown and not unsent)
+            assert not (again and shown)
     assert repeated <= 1
 
 
@@ -182,26 +185,52 @@ def seen(adapter: Counting, method: str = "tools/call") -> int:
 
 
 @pytest.mark.requirement("4.http.lost-session")
+@pytest.mark.parametrize("name", ["a", ""])
 @pytest.mark.parametrize(("tool", "calls"), [("echo", 2), ("big", 2), ("waiting", 1)])
-async def test_a_tool_is_called_again_if_it_says_that_it_may_be(
-    tool: str, calls: int, autojump_clock: trio.testing.MockClock
+async def test_a_tool_is_called_again_if_it_was_seen_to_say_that_it_may_be(
+    name: str, tool: str, calls: int, autojump_clock: trio.testing.MockClock
 ) -> None:
     adapter = faulty(broken())
     async with gateway_of(adapter) as gateway:
         await gateway.ready()
+        await ask(space(gateway, name), legacy(), "tools/list")
         arguments = {"kib": 1} if tool == "big" else {"count": 0}
         if calls == 2:
-            assert "content" in await use(space(gateway, "a"), legacy(), tool, **arguments)
+            assert "content" in await use(space(gateway, name), legacy(), tool if name else f"a_{tool}", **arguments)
         else:
             with pytest.raises(ServerUnavailable, match="the connection broke"):
-                await use(space(gateway, "a"), legacy(), tool, **arguments)
+                await use(space(gateway, name), legacy(), tool if name else f"a_{tool}", **arguments)
         assert seen(adapter) == calls
+
+
+async def test_a_call_of_a_tool_that_was_never_listed_fails_at_once(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = faulty(broken())
+    async with gateway_of(adapter) as gateway:
+        await gateway.ready()
+        began = trio.current_time()
+        with pytest.raises(ServerUnavailable):
+            await use(space(gateway, "a"), legacy(), "echo")
+        assert (trio.current_time(), seen(adapter)) == (began, 1)
+
+
+async def test_a_tool_that_does_not_say_it_any_more_is_not_called_again(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = faulty(broken())
+    async with gateway_of(adapter) as gateway:
+        await gateway.ready()
+        await ask(space(gateway, "a"), legacy(), "tools/list")
+        tools = adapter.host.tools
+        tools["echo"] = tools["slow"]
+        await ask(space(gateway, "a"), legacy(), "tools/list")
+        with pytest.raises(ServerUnavailable):
+            await use(space(gateway, "a"), legacy(), "echo")
+        assert seen(adapter) == 1
 
 
 async def test_what_fails_twice_has_failed(autojump_clock: trio.testing.MockClock) -> None:
     adapter = faulty(broken(), broken())
     async with gateway_of(adapter) as gateway:
         await gateway.ready()
+        await ask(space(gateway, "a"), legacy(), "tools/list")
         with pytest.raises(ServerUnavailable):
             await use(space(gateway, "a"), legacy(), "echo")
         assert seen(adapter) == 2
