@@ -34,7 +34,7 @@ from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
 from mcpgateway.fronts.flights import Flight
 from mcpgateway.fronts.media import check_media, check_stream_media
-from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import PROTOCOL_VERSION, Envelope
 from mcpgateway.protocol.envelope import read as read_envelope
@@ -42,6 +42,7 @@ from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
 from mcpgateway.sessions.caller import ANONYMOUS, Caller
 from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.wire.bounds import Bounds
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.transport import TransportBroken
@@ -66,11 +67,13 @@ class StreamableHttp:
         sessions: SessionStore,
         policy: BrowserPolicy,
         sweeper: Sweeper,
+        bounds: Bounds,
     ) -> None:
         self._sweeper = sweeper
         self._find = find
         self._sessions = sessions
         self._policy = policy
+        self._bounds = bounds
         self._modern_callers: dict[bytes, Caller] = {}
         """By their raw capabilities."""
         self._calls: dict[Wait, None] = {}
@@ -103,7 +106,7 @@ class StreamableHttp:
         except GatewayError as problem:
             body = _error_body(problem) if request.method != b"HEAD" else b""
             allow = _ALLOW if problem.status == 405 else b""
-            await exchange.respond(problem.status, body, JSON_FIELDS + fields + allow)
+            await exchange.respond(problem.status, body, error_fields(problem) + fields + allow)
 
     def begin(self, request: HttpRequest, exchange: Exchange, name: str) -> bool:
         """Take a plain call without a task, if this is one: no other request, and nothing wrong with it.
@@ -125,6 +128,9 @@ class StreamableHttp:
             version = headers.get(b"mcp-protocol-version")
             if id is None or method is None or method == "initialize" or version is None:
                 return False
+            calls = self._bounds.calls
+            if not calls.room(request.address):
+                return False
             wait = Wait()
             session: Session | None = None
             if version in _LEGACY_HEADERS:
@@ -143,8 +149,9 @@ class StreamableHttp:
         except GatewayError:
             return False
         fields = b"" if origin is None else self._cors(origin)
-        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
+        flight = Flight(self._calls, calls, self._answer, exchange, wait, session, id, fields)
         self._calls[wait] = None
+        calls.add(request.address)
         taken = False
         try:
             taken = namespace.begin(caller, message, wait, along, flight.settled)
@@ -179,7 +186,7 @@ class StreamableHttp:
             raise _for(message, HeaderMismatch("the header MCP-Protocol-Version is missing"))
         session_id = request.headers.get(b"mcp-session-id")
         if message.method == "initialize" and message.id is not None:
-            await self._initialize(namespace, message, exchange, fields)
+            await self._initialize(namespace, message, request.address, exchange, fields)
             return
         try:
             caller = self._caller(namespace, session_id, version)
@@ -204,7 +211,9 @@ class StreamableHttp:
             raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
         return Caller(Era.LEGACY, revision, _EMPTY)
 
-    async def _initialize(self, namespace: Namespace, message: Message, exchange: Exchange, fields: bytes) -> None:
+    async def _initialize(
+        self, namespace: Namespace, message: Message, address: str, exchange: Exchange, fields: bytes
+    ) -> None:
         back = HttpBack(exchange, fields)
         try:
             params = jsonrpc.members_of(message.params)
@@ -218,7 +227,7 @@ class StreamableHttp:
             id = self._sessions.new_id()
             result, keep = await namespace.initialize(caller, message.params or _EMPTY, id)
             if keep:
-                self._sessions.open(id, namespace.name, caller)
+                self._sessions.open(id, namespace.name, caller, address)
                 fields += b"Mcp-Session-Id: %b\r\n" % id.encode()
             assert message.id is not None
             body = message.replace(method=None, params=None, result=result).encode()
@@ -291,13 +300,15 @@ class StreamableHttp:
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         era = Era.LEGACY if headers is None else Era.MODERN
-        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
+        lasting = message.method == "subscriptions/listen"
+        bound = self._bounds.streams if lasting else self._bounds.calls
+        flight = Flight(self._calls, bound, self._answer, exchange, wait, session, id, fields)
         try:
             flight.enter()
         except GatewayError as problem:
             await back.fail(problem, id, era)
             return
-        if message.method == "subscriptions/listen":
+        if lasting:
             self._lasting[wait] = None
         try:
             await self._answer(namespace.serve(caller, message, wait, back, headers), back, id, era, flight.over)
@@ -341,7 +352,8 @@ class StreamableHttp:
                     await self._try_one_way(namespace, caller, entry)
                 else:
                     wait = Wait()
-                    flight = Flight(self._calls, self._answer, exchange, wait, caller.session, entry.id, fields)
+                    calls, session = self._bounds.calls, caller.session
+                    flight = Flight(self._calls, calls, self._answer, exchange, wait, session, entry.id, fields)
                     try:
                         flight.enter()
                     except GatewayError as problem:
@@ -391,6 +403,7 @@ class StreamableHttp:
         wait = Wait()
         wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
         back = HttpBack(exchange, fields)
+        self._bounds.streams.take(request.address)
         self._lasting[wait] = None
         self._sweeper.add(wait)
         try:
@@ -404,6 +417,7 @@ class StreamableHttp:
         finally:
             self._sweeper.discard(wait)
             del self._lasting[wait]
+            self._bounds.streams.release(request.address)
         await back.open()
         await exchange.finish()
 

@@ -108,7 +108,7 @@ async def test_a_listing_that_changes_twice_is_told_once() -> None:
 async def test_the_oldest_go_when_there_are_too_many() -> None:
     outbox = Outbox()
     messages = [note(number) for number in range(MAX_MESSAGES + 2)]
-    dropped = [gone for message in messages for gone in outbox.put(message)]
+    dropped = [gone for message in messages for _, gone in outbox.put(message)]
     assert dropped == messages[:2]
     assert await drained(outbox) == messages[2:]
 
@@ -117,8 +117,8 @@ def test_the_oldest_go_when_they_are_too_large_and_so_does_one_that_is_too_large
     outbox = Outbox()
     small, large, huge = note(1), note("x" * (MAX_BYTES - 100)), note("x" * MAX_BYTES)
     assert outbox.put(small) == []
-    assert outbox.put(large) == [small]
-    assert outbox.put(huge) == [large, huge]
+    assert outbox.put(large) == [(None, small)]
+    assert outbox.put(huge) == [(None, large), (None, huge)]
     assert outbox.put(small) == []
     assert len(outbox) == 1
 
@@ -136,6 +136,6 @@ def test_a_stream_brings_the_newest_in_order_and_none_twice(steps: list[int | No
             continue
         expected.append((message, len(message.encode())))
         while sum(size for _, size in expected) > MAX_BYTES:
-            assert dropped.pop(0) is expected.pop(0)[0]
+            assert dropped.pop(0)[1] is expected.pop(0)[0]
         assert dropped == []
     assert list(outbox._messages) == expected

@@ -6,12 +6,14 @@ import pytest
 import trio
 from msgspec import Raw
 
+from mcpgateway.config.model import Limits
 from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, UnknownSession
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.sessions.store import QUESTIONS, Session, SessionStore
 from mcpgateway.testing import MemoryAdapter
 from mcpgateway.testing.client import open_client
+from mcpgateway.wire.bounds import Bounds
 from mcpgateway.wire.waiting import Wait
 
 
@@ -23,7 +25,8 @@ class Store(SessionStore):
     """A store that remembers which sessions ended."""
 
     def __init__(self, limit: int = 10, idle_timeout: float = 80.0) -> None:
-        super().__init__(node="node", limit=limit, idle_timeout=idle_timeout, ended=self._note)
+        bounds = Bounds(Limits(sessions=limit, sessions_per_address=limit))
+        super().__init__(node="node", bounds=bounds, idle_timeout=idle_timeout, ended=self._note)
         self.over: list[str] = []
 
     def _note(self, session: Session) -> None:
@@ -63,7 +66,7 @@ async def test_at_the_limit_the_longest_idle_makes_room(autojump_clock: trio.tes
 async def test_with_all_sessions_busy_a_new_one_is_refused_and_what_it_opened_is_let_go() -> None:
     store = Store(limit=1)
     store.open("a", "", caller()).begin(b"1", Wait())
-    with pytest.raises(TooBusy, match="1 sessions, all of them busy"):
+    with pytest.raises(TooBusy, match="no more than 1 busy sessions"):
         store.open("b", "", caller())
 
     assert store.over == ["b"]

@@ -12,7 +12,7 @@ from mcpgateway.wire.waiting import LONGEST
 from tests.wire.http1.peers import Peer, answer, answers
 from tests.wire.http1.servers import Script, serving
 
-LIMITS: Final = Limits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30)
+LIMITS: Final = Limits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30, write_rate=1 << 40)
 GET: Final = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST: Final = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 CLOSING: Final = 1.0 + LONGEST
