@@ -79,14 +79,14 @@ def test_what_is_held_is_the_sum_of_what_each_has_and_nobody_is_remembered_for_n
         if takes:
             fits = held.total() + amount <= 10 and held[address] + amount <= 6
             assert bound.room(address, amount) is fits
-            try:
+            if fits:
                 bound.take(address, amount)
-            except TooBusy as problem:
-                assert not fits
-                assert isinstance(problem, TooMany) is (held[address] + amount > 6)
-                refused += 1
-            else:
                 held[address] += amount
+            else:
+                with pytest.raises(TooBusy) as refusal:
+                    bound.take(address, amount)
+                assert isinstance(refusal.value, TooMany) is (held[address] + amount > 6)
+                refused += 1
         elif held[address] >= amount:
             bound.release(address, amount)
             held[address] -= amount

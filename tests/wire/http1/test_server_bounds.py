@@ -1,4 +1,4 @@
-"""What clients may hold of a server, per address and in all: connections, bodies, replies; each refusal is a clear one."""
+"""What clients may hold of a server, per address and in all: connections, bodies, replies. Each refusal is clear."""
 
 from __future__ import annotations
 
@@ -219,6 +219,45 @@ async def test_a_busy_reader_is_not_taken_for_an_idle_one(kind: str) -> None:
         assert answer(await reader.take()).body == BIG
 
 
+async def test_a_silent_stream_is_kept_alive(kind: str, mock_clock: MockClock) -> None:
+    async def handler(request: HttpRequest, exchange: Exchange) -> None:
+        exchange.stream(200, b"Content-Type: text/event-stream\r\n", beat=b":\n\n")
+        await exchange.write(b"")
+        await trio.sleep(50)
+        await exchange.write(b"data: x\n\n", last=True)
+
+    async with serving(kind, handler) as site:
+        site.nursery.start_soon(site.server.beat, 15.0)
+        peer = await site.dial()
+        await peer.send(GET)
+        data = b""
+        for _ in range(51):
+            await pass_time(mock_clock, 1)
+            data += await peer.take()
+
+        assert answer(data).body == b":\n\n" * 3 + b"data: x\n\n"
+
+
+async def test_what_comes_while_a_beat_is_not_read_comes_behind_it(kind: str, mock_clock: MockClock) -> None:
+    speak = trio.Event()
+
+    async def handler(request: HttpRequest, exchange: Exchange) -> None:
+        exchange.stream(200, b"Content-Type: text/event-stream\r\n", beat=BIG)
+        await exchange.write(b"")
+        await speak.wait()
+        await exchange.write(b"end", last=True)
+
+    async with serving(kind, handler) as site:
+        site.nursery.start_soon(site.server.beat, 15.0)
+        peer = await site.dial()
+        await peer.send(GET)
+        await pass_time(mock_clock, 16)
+        speak.set()
+        await wait_all_tasks_blocked()
+
+        assert answer(await peer.take()).body == BIG + b"end"
+
+
 async def test_a_silent_stream_that_nobody_reads_ends(kind: str, mock_clock: MockClock) -> None:
     """Nothing is sent but the beat: once even that does not go out for ``write_timeout``, the client is given up."""
     gone: list[float] = []
@@ -226,7 +265,7 @@ async def test_a_silent_stream_that_nobody_reads_ends(kind: str, mock_clock: Moc
     async def handler(request: HttpRequest, exchange: Exchange) -> None:
         exchange.stream(200, b"Content-Type: text/event-stream\r\n", beat=b": " + b"x" * (256 * KIB) + b"\n\n")
         await exchange.write(b":\n\n")
-        while not exchange.client_gone():
+        while not exchange.client_gone():  # noqa: ASYNC110 - it is what a probe does
             await trio.sleep(1)
         gone.append(trio.current_time())
 
