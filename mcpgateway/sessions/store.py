@@ -218,10 +218,12 @@ class SessionStore:
         """Close sessions that have been idle for ``idle_timeout``; run it in the gateway's nursery."""
         while True:
             await trio.sleep(max(self._idle_timeout / 8, 1.0))
-            before = trio.current_time() - self._idle_timeout
-            for session in list(self._sessions.values()):
-                if not session.busy and session.last_used < before:
-                    self.close(session)
+            self._reap(trio.current_time() - self._idle_timeout)
+
+    def _reap(self, before: float) -> None:
+        for session in list(self._sessions.values()):
+            if not session.busy and session.last_used < before:
+                self.close(session)
 
 
 def _is_idle(session: Session) -> bool:

@@ -100,9 +100,12 @@ class HttpServer:
         async with trio.open_nursery() as flushing:
             while True:
                 await trio.sleep(interval)
-                for connection in self.connections:
-                    if connection.beat():
-                        flushing.start_soon(connection.flush_beat)
+                self._beat(flushing)
+
+    def _beat(self, flushing: trio.Nursery) -> None:
+        for connection in self.connections:
+            if connection.beat():
+                flushing.start_soon(connection.flush_beat)
 
     async def emptied(self) -> None:
         """Wait until there is no connection."""
