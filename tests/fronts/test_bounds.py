@@ -18,7 +18,7 @@ SSE = {"Accept": "text/event-stream"}
 
 
 def limited(**limits: int) -> Listen:
-    return Listen(limits=Limits(**limits))  # type: ignore[arg-type]  # counts all of them
+    return Listen(limits=Limits(**limits))
 
 
 def check(answer: Answer, rule: str, status: int = 429) -> None:
