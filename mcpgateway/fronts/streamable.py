@@ -22,7 +22,6 @@ from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
     CallCancelled,
     ClientGone,
-    Forbidden,
     GatewayError,
     HeaderMismatch,
     InvalidParams,
@@ -30,17 +29,18 @@ from mcpgateway.errors import (
     MethodNotFound,
     UnknownNamespace,
 )
+from mcpgateway.fronts import cors
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
 from mcpgateway.fronts.flights import Flight
 from mcpgateway.fronts.media import check_media, check_stream_media
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
 from mcpgateway.jsonrpc import Message
-from mcpgateway.protocol.envelope import PROTOCOL_VERSION, Envelope
+from mcpgateway.protocol.envelope import PROTOCOL_VERSION
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
-from mcpgateway.sessions.caller import ANONYMOUS, Caller
+from mcpgateway.sessions.caller import ANONYMOUS, Caller, ModernCallers
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.bounds import Bounds
 from mcpgateway.wire.http1.exchange import Exchange
@@ -53,8 +53,6 @@ log = logging.getLogger("mcpgateway.http")
 _LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
 HANDSHAKE_BYTES: Final = 64 * 1024
 """What a client may say of itself: it is kept for as long as its session lasts."""
-_REMEMBERED: Final = 256
-_MEMORABLE: Final = 4096
 _EMPTY: Final = jsonrpc.raw_of({})
 
 
@@ -74,8 +72,7 @@ class StreamableHttp:
         self._sessions = sessions
         self._policy = policy
         self._bounds = bounds
-        self._modern_callers: dict[bytes, Caller] = {}
-        """By their raw capabilities."""
+        self._modern_callers = ModernCallers()
         self._calls: dict[Wait, None] = {}
         """Calls in flight, for the drain."""
         self._lasting: dict[Wait, None] = {}
@@ -88,7 +85,7 @@ class StreamableHttp:
         try:
             origin = headers.get(b"origin")
             self._policy.check(headers.get(b"host"), origin)
-            fields = b"" if origin is None else self._cors(origin)
+            fields = b"" if origin is None else cors.fields(self._policy, origin)
             namespace = self._find(name)
             if namespace is None:
                 raise UnknownNamespace(f"there is no namespace or server {name[:100]!r} here")
@@ -100,7 +97,7 @@ class StreamableHttp:
             elif method == b"DELETE":
                 await self._delete(namespace, request, exchange, fields)
             elif method == b"OPTIONS":
-                await self._preflight(exchange, fields)
+                await cors.preflight(exchange, fields)
             else:
                 await exchange.respond(405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + _ALLOW)
         except GatewayError as problem:
@@ -143,12 +140,12 @@ class StreamableHttp:
                 along = None
             else:
                 envelope = check(headers, request.duplicates, message)
-                caller = self._modern_caller(envelope)
+                caller = self._modern_callers.of(envelope)
                 along = headers
                 wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         except GatewayError:
             return False
-        fields = b"" if origin is None else self._cors(origin)
+        fields = b"" if origin is None else cors.fields(self._policy, origin)
         flight = Flight(self._calls, calls, self._answer, exchange, wait, session, id, fields)
         self._calls[wait] = None
         calls.add(request.address)
@@ -262,20 +259,8 @@ class StreamableHttp:
             raise
         if message.method == "initialize":  # on a pipe it would be taken for the beginning of the other era
             raise _for(message, MethodNotFound("Method not found: initialize"))
-        caller = self._modern_caller(envelope)
+        caller = self._modern_callers.of(envelope)
         await self._call(namespace, caller, message, exchange, fields, request.headers)
-
-    def _modern_caller(self, envelope: Envelope) -> Caller:
-        """The caller that an envelope describes; clients say the same with every request, so it is remembered."""
-        capabilities = bytes(envelope.capabilities)
-        caller = self._modern_callers.get(capabilities)
-        if caller is None:
-            caller = Caller(Era.MODERN, envelope.revision, Raw(capabilities))
-            if len(self._modern_callers) >= _REMEMBERED:
-                self._modern_callers.clear()
-            if len(capabilities) <= _MEMORABLE:
-                self._modern_callers[capabilities] = caller
-        return caller
 
     async def _call(
         self,
@@ -436,16 +421,6 @@ class StreamableHttp:
         self._sessions.close(self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS))
         await exchange.respond(200, b"", fields)
 
-    async def _preflight(self, exchange: Exchange, fields: bytes) -> None:
-        if not fields:
-            raise Forbidden("pages of this origin may not call this listener; see listen.cors")
-        await exchange.respond(204, b"", fields + _PREFLIGHT)
-
-    def _cors(self, origin: bytes) -> bytes:
-        if not self._policy.allowed_origin(origin):
-            return b""
-        return b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n%b" % (origin, _EXPOSE)
-
     def end_streams(self, problem: GatewayError) -> None:
         """End every stream of what servers say outside calls, and every subscription."""
         for wait in list(self._lasting):
@@ -458,13 +433,6 @@ class StreamableHttp:
 
 
 _ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
-_EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"
-_PREFLIGHT: Final = (
-    b"Access-Control-Allow-Methods: POST, GET, DELETE\r\n"
-    b"Access-Control-Allow-Headers: Content-Type, Accept, Authorization, Last-Event-ID, Mcp-Session-Id, "
-    b"MCP-Protocol-Version, Mcp-Method, Mcp-Name\r\n"
-    b"Access-Control-Max-Age: 600\r\n"
-)
 
 
 def _error_body(problem: GatewayError) -> bytes:

@@ -76,6 +76,7 @@ async def test_subscriptions_of_one_address_are_bounded_and_end_with_their_conne
         assert refused(gateway) == {"streams": 1}
 
 
+@pytest.mark.requirement("4.clients.bounds")
 async def test_get_streams_and_subscriptions_are_bounded_together() -> None:
     async with site(listen=limited(streams=2, streams_per_address=2)) as gateway:
         client, other, listener = [await gateway.dial() for _ in range(3)]
@@ -94,6 +95,7 @@ async def test_get_streams_and_subscriptions_are_bounded_together() -> None:
 # ---- calls -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("4.clients.bounds")
 @pytest.mark.parametrize("path", ["/mcp/one", "/mcp"])
 async def test_calls_in_flight_of_one_address_are_bounded(path: str) -> None:
     prefix = "one_" if path == "/mcp" else ""
@@ -138,6 +140,7 @@ async def test_the_entries_of_a_batch_are_calls() -> None:
 # ---- sessions --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("4.clients.bounds")
 async def test_a_flood_of_sessions_ends_its_own_and_nobody_elses() -> None:
     async with site(listen=limited(sessions=6, sessions_per_address=3)) as gateway:
         user, flood = await gateway.dial(), await gateway.dial(FLOOD)

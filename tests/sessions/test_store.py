@@ -102,6 +102,7 @@ async def test_an_address_whose_sessions_are_all_in_use_is_refused() -> None:
     assert store.bounds.statistics()["sessions"].refused == 1
 
 
+@pytest.mark.requirement("4.clients.bounds")
 async def test_a_flood_that_keeps_its_sessions_fresh_pushes_out_nobody_else(
     autojump_clock: trio.testing.MockClock,
 ) -> None:

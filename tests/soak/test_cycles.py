@@ -30,9 +30,9 @@ from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire.http1.connection import Connection
 from mcpgateway.wire.http1.exchange import Exchange
-from tests.fronts.site import Client
+from tests.fronts.site import Client, call
 from tests.real.gateways import GatewayProcess, configured, environment
-from tests.soak.cycles import Place, run
+from tests.soak.cycles import SSE, Place, run
 
 WARM_UP: Final = 40
 FEW: Final = 150
@@ -156,6 +156,38 @@ async def test_in_virtual_time_clients_leave_nothing_behind(cycles: int, mock_cl
         assert after == before
         assert (after.sessions, after.waits, set(after.held.values())) == (0, 0, {0})
         assert max(clients_objects(gateway).values(), default=0) <= NAMED
+
+
+@pytest.mark.requirement("feature.118", "feature.149", "4.clients.bounds")
+async def test_idle_sessions_end_with_their_links_and_busy_ones_do_not(mock_clock: MockClock) -> None:
+    """A session is looked at every eighth of its idle time; the server keeps its ``links.min``."""
+    async with gateway_in_process() as (gateway, port):
+
+        async def dial() -> Client:
+            return Client(await trio.open_tcp_stream("127.0.0.1", port), f"127.0.0.1:{port}")
+
+        def links() -> int:
+            return sum(bool(slot.key.owner) for slot in gateway.servers["own"]._slots)
+
+        async with await dial() as client, await dial() as listener:
+            sessions = [await client.initialize("/mcp/own") for _ in range(5)]
+            await listener.start("GET", "/mcp/own", headers={**SSE, **sessions[0].headers})
+            await wait_all_tasks_blocked()
+            assert (len(gateway.sessions), links()) == (5, 5)
+            await pass_time(mock_clock, IDLE / 2, 1)
+            async with await dial() as again:  # the first connection has been idle for too long
+                assert (await sessions[1].post(again, call(1, "echo"))).status == 200
+            await pass_time(mock_clock, IDLE / 2 - 1, 1)
+            assert (len(gateway.sessions), links()) == (5, 5)
+            await pass_time(mock_clock, IDLE / 8 + 2, 1)
+            assert {session.id for session in gateway.sessions} == {sessions[0].id, sessions[1].id}
+            assert links() == 2
+            await pass_time(mock_clock, IDLE, 1)
+            assert [session.id for session in gateway.sessions] == [sessions[0].id]
+        await pass_time(mock_clock, IDLE / 4, 10)
+
+        assert (len(gateway.sessions), links()) == (0, 0)
+        assert left(gateway).links == {"shared": 1, "own": 1, "web": 1}
 
 
 # ---- for real --------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ async def test_with_all_of_its_connections_busy_an_address_is_refused_and_others
         script.let_go()
 
 
+@pytest.mark.requirement("4.clients.bounds")
 async def test_a_flood_of_half_requests_pushes_out_itself(kind: str) -> None:
     async with serving(kind, limits=Limits(connections=8, connections_per_address=4)) as site:
         users = [await site.dial(f"192.0.2.{number}") for number in range(4)]
@@ -179,6 +180,7 @@ async def read_slowly(peer: Peer, clock: MockClock, seconds: int) -> None:
         await pass_time(clock, 1)
 
 
+@pytest.mark.requirement("4.clients.bounds")
 async def test_a_reader_has_time_for_what_it_is_sent_however_it_reads(kind: str, mock_clock: MockClock) -> None:
     """4 MiB at 1 MiB/s, and 30 s: a trickle of reading does not renew it."""
     async with serving(kind, limits=SLOW) as site:
