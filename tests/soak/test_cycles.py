@@ -167,7 +167,7 @@ async def test_idle_sessions_end_with_their_links_and_busy_ones_do_not(mock_cloc
             return Client(await trio.open_tcp_stream("127.0.0.1", port), f"127.0.0.1:{port}")
 
         def links() -> int:
-            return sum(bool(slot.key.owner) for slot in gateway.servers["own"]._slots)
+            return sum(bool(slot.key.owner) for slot in gateway.servers["own"]._links.slots)
 
         async with await dial() as client, await dial() as listener:
             sessions = [await client.initialize("/mcp/own") for _ in range(5)]
