@@ -5,6 +5,7 @@ Nothing of any of them may be left in the gateway, once the time has passed for 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -101,13 +102,18 @@ LEGACY: Final = (
 MODERN: Final = (calls_in_the_modern_era, drops_its_modern_call, drops_its_subscription)
 
 
-async def run(places: list[Place], cycles: int, dial: Callable[[], Awaitable[Client]], reached: Reached) -> None:
-    """So many clients, one after the other: every way at every place, round and round."""
+async def run(
+    places: list[Place], cycles: int, dial: Callable[[], Awaitable[Client]], reached: Reached
+) -> Counter[str]:
+    """So many clients, one after the other: every way at every place, round and round. How many went each way."""
+    went = Counter[str]()
     ways = [(way, place) for place in places for way in (*LEGACY, *(() if place.legacy_only else MODERN))]
     for number in range(cycles):
         way, place = ways[number % len(ways)]
         client = await dial()
         try:
             await way(client, place, reached)
+            went[way.__name__] += 1
         finally:
             await trio.aclose_forcefully(client)
+    return went

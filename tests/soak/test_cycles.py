@@ -26,11 +26,13 @@ from mcpgateway.fronts.flights import Flight
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.store import Session
+from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire.http1.connection import Connection
 from mcpgateway.wire.http1.exchange import Exchange
 from tests.fronts.site import Client, call
+from tests.processes import resident_mb
 from tests.real.gateways import GatewayProcess, configured, environment
 from tests.soak.cycles import SSE, Place, run
 
@@ -45,7 +47,7 @@ NAMED: Final = 2
 """Objects of a class that sleeping frames may still name, however many clients there were."""
 SETTLING: Final = 30.0
 """Seconds until a real gateway without clients must have nothing left of them."""
-GROWTH_KB: Final = 1024
+GROWTH_MB: Final = 1.0
 POOLED: Final = 2
 """Connections that a gateway at rest may have more or less to a server over HTTP, which it keeps for a while."""
 
@@ -92,7 +94,7 @@ def is_clients(each: object, gateway: Gateway) -> bool:
 
 
 @asynccontextmanager
-async def gateway_in_process() -> AsyncIterator[tuple[Gateway, int]]:
+async def gateway_in_process(shared: MemoryAdapter | None = None) -> AsyncIterator[tuple[Gateway, int]]:
     """A gateway over a shared server, one that has a link for each session, and one over HTTP; and its port."""
     async with serve_fixture(eras=frozenset({Era.LEGACY})) as web:
         config = Config(
@@ -106,7 +108,8 @@ async def gateway_in_process() -> AsyncIterator[tuple[Gateway, int]]:
             },
         )
         legacy = frozenset({Era.LEGACY})
-        gateway = Gateway(config, {"shared": MemoryAdapter("shared"), "own": MemoryAdapter("own", eras=legacy)})
+        own = MemoryAdapter("own", eras=legacy)
+        gateway = Gateway(config, {"shared": shared or MemoryAdapter("shared"), "own": own})
         stop = trio.Event()
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(serve, gateway, stop=stop))
@@ -134,7 +137,8 @@ async def pass_time(clock: MockClock, seconds: float, times: int) -> None:
 @pytest.mark.requirement("4.shows.leaks", "feature.149")
 @pytest.mark.parametrize("cycles", [FEW, pytest.param(MANY, marks=pytest.mark.real)])
 async def test_in_virtual_time_clients_leave_nothing_behind(cycles: int, mock_clock: MockClock) -> None:
-    async with gateway_in_process() as (gateway, port):
+    shared = MemoryAdapter("shared")
+    async with gateway_in_process(shared) as (gateway, port):
 
         async def dial() -> Client:
             await pass_time(mock_clock, APART, 1)
@@ -145,16 +149,20 @@ async def test_in_virtual_time_clients_leave_nothing_behind(cycles: int, mock_cl
                 await wait_all_tasks_blocked(0.001)
             await wait_all_tasks_blocked()
 
-        await run(PLACES, WARM_UP, dial, reached)
+        went = await run(PLACES, WARM_UP, dial, reached)
         await pass_time(mock_clock, IDLE / 4, 30)
         before = left(gateway)
-        await run(PLACES, cycles, dial, reached)
+        went += await run(PLACES, cycles, dial, reached)
         assert len(gateway.sessions) > 5
         await pass_time(mock_clock, IDLE / 4, 30)
         after = left(gateway)
 
         assert after == before
         assert (after.sessions, after.waits, set(after.held.values())) == (0, 0, {0})
+        hosts = [link.host for link in shared.links if isinstance(link.host, FixtureServer)]
+        cancelled = Counter(name for host in hosts for name in host.cancelled)
+        assert cancelled["modern"] == went["drops_its_modern_call"]
+        assert cancelled["dropped"] > 0  # at the deadline of the call, for a legacy one runs on
         assert max(clients_objects(gateway).values(), default=0) <= NAMED
 
 
@@ -244,12 +252,6 @@ def children_of(pid: int) -> int:
     return sum(len(path.read_text().split()) for path in Path(f"/proc/{pid}/task").glob("*/children"))
 
 
-def resident_kb(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
-    return int(line.split()[1])
-
-
 REAL_PLACES: Final = [
     *[Place("/mcp/shared"), Place("/mcp/web", legacy_only=True), Place("/mcp", "shared_")] * 3,
     Place("/mcp/own", legacy_only=True),
@@ -290,13 +292,13 @@ async def test_for_real_a_thousand_clients_leave_nothing_behind(tmp_path: Path) 
             return now
 
         await run(REAL_PLACES, MANY, dial, reached)
-        before, kb = await rest(), resident_kb(pid)
+        before, mb = await rest(), resident_mb(pid)
         await run(REAL_PLACES, MANY, dial, reached)
-        after, growth = await rest(), resident_kb(pid) - kb
+        after, growth = await rest(), resident_mb(pid) - mb
 
         assert before.is_at_rest()
         assert after.is_at_rest()
         assert after.children == before.children
         assert abs(after.descriptors - before.descriptors) <= POOLED
-        assert growth < GROWTH_KB, f"{growth} KiB more after {MANY} clients, of {kb}"
-        print(f"{after}; {growth} KiB more, of {kb}")
+        assert growth < GROWTH_MB, f"{growth:.2f} MB more after {MANY} clients, of {mb:.1f}"
+        print(f"{after}; {growth:.2f} MB more, of {mb:.1f}")
