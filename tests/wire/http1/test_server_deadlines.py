@@ -97,6 +97,18 @@ async def test_a_slow_body_is_refused_at_its_deadline(kind: str, mock_clock: Moc
         assert not site.server.connections
 
 
+async def test_a_body_that_trickles_has_the_same_deadline(kind: str, mock_clock: MockClock) -> None:
+    async with serving(kind, limits=LIMITS) as site:
+        peer = await site.dial()
+
+        await peer.send(POST.replace(b": 5", b": 500") + b"x")
+        await trickle(peer, mock_clock, b"x" * 100, 59)
+        assert await peer.take() == b""
+        await trickle(peer, mock_clock, b"x" * 100, 2)
+
+        assert answer(await peer.take()).status == 408
+
+
 async def test_a_slow_body_behind_another_request_has_the_same_deadline(kind: str, mock_clock: MockClock) -> None:
     async with serving(kind, limits=LIMITS) as site:
         peer = await site.dial()
