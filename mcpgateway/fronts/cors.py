@@ -8,7 +8,7 @@ from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.errors import Forbidden
 from mcpgateway.wire.http1.exchange import Exchange
 
-_EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"
+_EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, Retry-After, WWW-Authenticate\r\n"
 _PREFLIGHT: Final = (
     b"Access-Control-Allow-Methods: POST, GET, DELETE\r\n"
     b"Access-Control-Allow-Headers: Content-Type, Accept, Authorization, Last-Event-ID, Mcp-Session-Id, "
