@@ -123,6 +123,19 @@ def cancelled(id: object) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}
 
 
+async def test_a_call_that_is_refused_for_its_id_is_not_in_flight() -> None:
+    async with site() as gateway:
+        first, second = await gateway.dial(), await gateway.dial()
+        session = await first.initialize("/mcp/one")
+        await session.start(first, call(1, "slow", {"name": "n"}))
+        await held(gateway, "calls", 1)
+
+        assert (await session.post(second, call(1, "slow", {"name": "m"}))).status == 400
+        assert gateway.gateway.statistics().clients["calls"].held == 1
+        await session.post(second, cancelled(1))
+        await held(gateway, "calls", 0)
+
+
 async def test_the_entries_of_a_batch_are_calls() -> None:
     async with site(listen=limited(calls=3, calls_per_address=3)) as gateway:
         client = await gateway.dial()

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mcpgateway import jsonrpc
 from mcpgateway.config.model import Limits
 from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, TooMany, UnknownSession
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
@@ -182,6 +183,16 @@ async def test_closing_a_session_ends_its_calls_once() -> None:
     assert store.over == ["a"]
     with pytest.raises(UnknownSession):
         store.find("a", "", "anonymous")
+
+
+async def test_what_waited_for_a_session_that_has_ended_takes_no_room() -> None:
+    store = Store()
+    session = store.open("a", "", caller())
+    session.outbox.put(jsonrpc.notification("notifications/message", {"data": "x"}))
+    assert store.bounds.outboxes.held > 0
+    store.close(session)
+
+    assert store.bounds.outboxes.held == 0
 
 
 async def test_closing_the_store_closes_all() -> None:
