@@ -114,6 +114,20 @@ class TooBusy(GatewayError):
     """A bound of the gateway is reached (links, sessions, calls); the message names it."""
 
     status = 503
+    retry_after: ClassVar[int] = 5
+    """Seconds after which it is worth trying again."""
+
+
+class TooMany(TooBusy):
+    """The bound for one address is reached, not that of the gateway; ``rule`` is its key in ``listen.limits``."""
+
+    code = INVALID_REQUEST
+    status = 429
+
+    def __init__(self, message: str, *, rule: str) -> None:
+        super().__init__(
+            f"{message} (listen.limits.{rule})", data={"rule": rule, "retry_after_ms": self.retry_after * 1000}
+        )
 
 
 # ---- the server's fault --------------------------------------------------------------------------------------------

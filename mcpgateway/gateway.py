@@ -28,6 +28,7 @@ from mcpgateway.errors import JSON, UnknownNamespace
 from mcpgateway.servers.server import Server, ServerStatistics
 from mcpgateway.sessions.sealing import Sealer, load_keys
 from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.wire.bounds import Bounds, BoundStatistics
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
@@ -48,6 +49,8 @@ class GatewayStatistics:
     waits: int
     """Calls and client connections whose deadlines are being kept."""
     changes: ChangesStatistics
+    clients: Mapping[str, BoundStatistics]
+    """What clients hold, by the key of its bound in ``listen.limits``."""
 
 
 class Gateway:
@@ -60,6 +63,7 @@ class Gateway:
         self.config = config
         self.poller = Poller()
         self.sweeper = Sweeper()
+        self.bounds = Bounds(config.listen.limits)
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
@@ -67,7 +71,7 @@ class Gateway:
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(
             node=node,
-            limit=config.listen.limits.sessions,
+            bounds=self.bounds,
             idle_timeout=config.listen.limits.session_idle_timeout,
             ended=self._session_ended,
         )
@@ -121,7 +125,9 @@ class Gateway:
 
     def statistics(self) -> GatewayStatistics:
         servers = tuple(server.statistics() for server in self.servers.values())
-        return GatewayStatistics(servers, len(self.sessions), len(self.sweeper), self.changes.statistics())
+        return GatewayStatistics(
+            servers, len(self.sessions), len(self.sweeper), self.changes.statistics(), self.bounds.statistics()
+        )
 
     def _session_ended(self, session: Session) -> None:
         self.changes.interests.ended(session)

@@ -19,7 +19,7 @@ from mcpgateway.config.checks import is_loopback
 from mcpgateway.config.model import Config, Listen
 from mcpgateway.errors import ConfigError
 from mcpgateway.gateway import Gateway
-from runners import logs, options
+from runners import logs, open_files, options
 
 log = logging.getLogger("mcpgateway")
 
@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(given.log_level or config.logging.level, given.log_format or config.logging.format)
     for warning in loaded.warnings:
         log.warning("%s", warning)
+    config = open_files.fitted(config)
     try:
         trio.run(_run, config)
     except BaseExceptionGroup as group:

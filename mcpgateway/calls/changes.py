@@ -106,10 +106,10 @@ class Changes:
             session.outbox.detach()
 
     def _deliver(self, session: Session, message: Message) -> None:
-        for dropped in session.outbox.put(message):
+        for owner, dropped in session.outbox.put(message):
             self._dropped += 1
-            if dropped.id is not None:
-                self._take_back(session, dropped.id)
+            if owner is not None and dropped.id is not None:
+                self._take_back(owner, dropped.id)
 
     def _take_back(self, session: Session, own: bytes) -> None:
         """A client will not see a request of a server: refuse it in its place."""

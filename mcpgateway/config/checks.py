@@ -105,9 +105,16 @@ def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> 
 
 
 def _limits(limits: Limits, at: Address) -> Iterator[Finding]:
-    for name, bound in attrs.asdict(limits).items():
-        if bound <= 0:
+    bounds = attrs.asdict(limits)
+    for name, bound in bounds.items():
+        whole = name.removesuffix("_per_address")
+        if bound is not None and bound <= 0:
             yield Finding((*at, name), "must be more than 0")
+        elif bound is not None and bound > bounds[whole]:
+            yield Finding((*at, name), f"is more than {whole!r} ({bounds[whole]})")
+    for name in ("bodies_bytes", "bodies_bytes_per_address"):
+        if bounds[name] is not None and limits.body_bytes > bounds[name] > 0:
+            yield Finding((*at, "body_bytes"), f"is more than {name!r} ({bounds[name]})")
 
 
 def _logging(logging: Logging) -> Iterator[Finding]:

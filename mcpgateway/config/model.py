@@ -146,21 +146,61 @@ class Tls:
 
 @attrs.frozen
 class Limits:
-    """Bounds of the HTTP front; every one has its own deadline or count."""
+    """Bounds of the HTTP front; every one has its own deadline or count.
+
+    What is bounded for one address is an IPv4 address or an IPv6 /64, by default half of what there may be in all: one
+    client alone then cannot take everything. Everybody behind a reverse proxy has the proxy's address; where that is
+    the only client, let each ``…_per_address`` be as much as there may be in all.
+    """
 
     header_bytes: int = 32 * 1024
     body_bytes: int = 4 * 1024 * 1024
     header_timeout: Seconds = 10.0
-    """Seconds from the first byte of a request to the end of its head."""
+    """Seconds from the first byte of a request to the end of its head, and for a TLS handshake."""
     body_timeout: Seconds = 60.0
     """Seconds from the end of the head to the end of the body."""
     idle_timeout: Seconds = 120.0
     """Seconds that a keep-alive connection may be silent between requests."""
     write_timeout: Seconds = 30.0
-    """Seconds that a client may leave a write stalled."""
+    """Seconds that a client may take to read what it is sent, and longer for what is large; see ``write_rate``."""
+    write_rate: int = 64 * 1024
+    """Bytes per second at which a client has to read at least: n bytes have ``write_timeout`` and n / ``write_rate``
+    seconds, whatever it takes meanwhile."""
     connections: int = 4096
+    """Connections. At the bound an idle one makes room, of the address that has most; if all are busy, the new one is
+    refused with status 503."""
+    connections_per_address: int | None = None
+    """Connections of one address; ``None``: half of ``connections``. At the bound its longest-connected idle one makes
+    room; if all are busy, the new one is refused with status 429."""
+    pipelined: int = 100
+    """Requests that a client may send on one connection before it has the answer to the first."""
+    calls: int = 4096
+    """Calls in flight, entries of batches included; more are refused with status 503."""
+    calls_per_address: int | None = None
+    """Calls in flight of one address; ``None``: half of ``calls``. More are refused with status 429."""
+    streams: int = 3072
+    """GET streams and ``subscriptions/listen``. They are never idle; more are refused with status 503."""
+    streams_per_address: int | None = None
+    """Streams of one address; ``None``: half of ``streams``. More are refused with status 429."""
     sessions: int = 10_000
+    """Legacy sessions. At the bound the one idle for longest makes room, of the address that has most."""
+    sessions_per_address: int | None = None
+    """Sessions opened from one address; ``None``: half of ``sessions``. At the bound, that of them which is idle for
+    longest makes room."""
     session_idle_timeout: Seconds = 3600.0
+    """Seconds after which a session ends that has no call in flight and no stream open."""
+    bodies_bytes: int = 256 * 1024 * 1024
+    """Bytes of request bodies that come in more than one piece, from their arrival to the reply; more are refused with
+    status 503."""
+    bodies_bytes_per_address: int | None = None
+    """The same for one address; ``None``: half of ``bodies_bytes``. More are refused with status 429."""
+    replies_bytes: int = 512 * 1024 * 1024
+    """Bytes of replies that clients have not taken yet; a client that makes it more is disconnected."""
+    replies_bytes_per_address: int | None = None
+    """The same for the clients at one address; ``None``: half of ``replies_bytes``."""
+    outbox_bytes: int = 64 * 1024 * 1024
+    """Bytes of messages that wait for the GET streams of sessions; beyond it, who has been away for longest loses the
+    oldest."""
 
 
 @attrs.frozen

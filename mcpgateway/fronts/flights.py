@@ -7,10 +7,12 @@ from functools import partial
 from typing import TypeAlias
 
 from mcpgateway.adapters.base import Continuation, Outcome, Reply
+from mcpgateway.errors import GatewayError
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.store import Session
 from mcpgateway.wire import sse
+from mcpgateway.wire.bounds import Bound
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.waiting import Wait
 
@@ -19,13 +21,15 @@ Answer: TypeAlias = Callable[[Awaitable[Reply], HttpBack, bytes, Era, Callable[[
 
 
 class Flight:
-    """One call in flight: ``calls`` holds it while it is, and ``answer`` brings its client what a task has to bring."""
+    """One call in flight: ``calls`` and ``bound`` hold it while it is, and ``answer`` brings its client what a task has
+    to bring."""
 
-    __slots__ = ("_answer", "_calls", "_exchange", "_fields", "_id", "_session", "_wait")
+    __slots__ = ("_answer", "_bound", "_calls", "_exchange", "_fields", "_id", "_session", "_wait")
 
     def __init__(
         self,
         calls: dict[Wait, None],
+        bound: Bound,
         answer: Answer,
         exchange: Exchange,
         wait: Wait,
@@ -34,6 +38,7 @@ class Flight:
         fields: bytes,
     ) -> None:
         self._calls = calls
+        self._bound = bound
         self._answer = answer
         self._exchange = exchange
         self._wait = wait
@@ -42,13 +47,26 @@ class Flight:
         self._fields = fields
 
     def enter(self) -> None:
-        """Note the call as in flight; raises `InvalidRequest` where its id is in use."""
-        if self._session is not None:
-            self._session.begin(self._id, self._wait)
+        """Note the call as in flight.
+
+        :raises InvalidRequest: its id is in use
+        :raises TooBusy: there are too many
+        """
+        self._bound.take(self._exchange.request.address)
+        try:
+            if self._session is not None:
+                self._session.begin(self._id, self._wait)
+        except GatewayError:
+            self._bound.release(self._exchange.request.address)
+            raise
         self._calls[self._wait] = None
 
     def over(self) -> None:
-        self._calls.pop(self._wait, None)
+        """Note that it no longer is; idempotent."""
+        if self._wait not in self._calls:
+            return
+        del self._calls[self._wait]
+        self._bound.release(self._exchange.request.address)
         session = self._session
         if session is not None and session.calls.get(self._id) is self._wait:
             session.end(self._id)

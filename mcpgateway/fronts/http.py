@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import socket
-import ssl
 from typing import Final
 from urllib.parse import unquote
 
@@ -24,7 +23,7 @@ from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.tls import server_context
-from mcpgateway.wire.transport import TlsTransport, Transport
+from mcpgateway.wire.transport import TlsTransport
 
 log = logging.getLogger("mcpgateway.http")
 
@@ -44,8 +43,12 @@ class HttpFront:
         self._cold = cold
         self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
         self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
-        self.streamable = StreamableHttp(gateway.namespace, gateway.sessions, self.policy, gateway.sweeper)
-        self.server = HttpServer(self._handle, _refusal, gateway.sweeper, listen.limits, begin=self._begin)
+        self.streamable = StreamableHttp(
+            gateway.namespace, gateway.sessions, self.policy, gateway.sweeper, gateway.bounds
+        )
+        self.server = HttpServer(
+            self._handle, _refusal, gateway.sweeper, listen.limits, begin=self._begin, bounds=gateway.bounds
+        )
         self._names: dict[bytes, str] = {}
         self._accepting = trio.CancelScope()
 
@@ -83,25 +86,10 @@ class HttpFront:
         peer = _peer(sock)
         if self._tls is None:
             await self.server.serve(self._gateway.poller.transport(sock), peer)
-            return
-        transport = await self._secure(sock, self._tls)
-        if transport is not None:
-            await self.server.serve(transport, peer, secure=True)
-
-    async def _secure(self, sock: socket.socket, context: ssl.SSLContext) -> Transport | None:
-        stream = trio.SSLStream(
-            trio.SocketStream(trio.socket.from_stdlib_socket(sock)), context, server_side=True, https_compatible=True
-        )
-        try:
-            with trio.fail_after(self._listen.limits.header_timeout):
-                await stream.do_handshake()
-        except (trio.BrokenResourceError, trio.TooSlowError):
-            sock.close()
-            return None
-        except BaseException:
-            sock.close()
-            raise
-        return TlsTransport(stream)
+        else:
+            stream = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
+            secured = trio.SSLStream(stream, self._tls, server_side=True, https_compatible=True)
+            await self.server.serve(TlsTransport(secured), peer, secure=True)
 
     def _begin(self, request: HttpRequest, exchange: Exchange) -> bool:
         name = self._names.get(request.path)

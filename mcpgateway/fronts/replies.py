@@ -8,7 +8,7 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
-from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound
+from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound, TooBusy
 from mcpgateway.protocol.methods import http_status
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.wire import sse
@@ -91,7 +91,14 @@ class HttpBack:
         if exchange.started:
             await exchange.write(sse.encode(data), last=True)
         else:
-            await exchange.respond(status_of(problem, era), data, JSON_FIELDS + self._fields)
+            await exchange.respond(status_of(problem, era), data, error_fields(problem) + self._fields)
+
+
+def error_fields(problem: GatewayError) -> bytes:
+    """The header fields of an error's response."""
+    if isinstance(problem, TooBusy):
+        return JSON_FIELDS + b"Retry-After: %d\r\n" % problem.retry_after
+    return JSON_FIELDS
 
 
 def frame(event: Event) -> bytes:

@@ -22,7 +22,6 @@ from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
     CallCancelled,
     ClientGone,
-    Forbidden,
     GatewayError,
     HeaderMismatch,
     InvalidParams,
@@ -30,18 +29,20 @@ from mcpgateway.errors import (
     MethodNotFound,
     UnknownNamespace,
 )
+from mcpgateway.fronts import cors
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
 from mcpgateway.fronts.flights import Flight
 from mcpgateway.fronts.media import check_media, check_stream_media
-from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
 from mcpgateway.jsonrpc import Message
-from mcpgateway.protocol.envelope import PROTOCOL_VERSION, Envelope
+from mcpgateway.protocol.envelope import PROTOCOL_VERSION
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
-from mcpgateway.sessions.caller import ANONYMOUS, Caller
+from mcpgateway.sessions.caller import ANONYMOUS, Caller, ModernCallers
 from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.wire.bounds import Bounds
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.transport import TransportBroken
@@ -52,8 +53,6 @@ log = logging.getLogger("mcpgateway.http")
 _LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
 HANDSHAKE_BYTES: Final = 64 * 1024
 """What a client may say of itself: it is kept for as long as its session lasts."""
-_REMEMBERED: Final = 256
-_MEMORABLE: Final = 4096
 _EMPTY: Final = jsonrpc.raw_of({})
 
 
@@ -66,13 +65,14 @@ class StreamableHttp:
         sessions: SessionStore,
         policy: BrowserPolicy,
         sweeper: Sweeper,
+        bounds: Bounds,
     ) -> None:
         self._sweeper = sweeper
         self._find = find
         self._sessions = sessions
         self._policy = policy
-        self._modern_callers: dict[bytes, Caller] = {}
-        """By their raw capabilities."""
+        self._bounds = bounds
+        self._modern_callers = ModernCallers()
         self._calls: dict[Wait, None] = {}
         """Calls in flight, for the drain."""
         self._lasting: dict[Wait, None] = {}
@@ -85,7 +85,7 @@ class StreamableHttp:
         try:
             origin = headers.get(b"origin")
             self._policy.check(headers.get(b"host"), origin)
-            fields = b"" if origin is None else self._cors(origin)
+            fields = b"" if origin is None else cors.fields(self._policy, origin)
             namespace = self._find(name)
             if namespace is None:
                 raise UnknownNamespace(f"there is no namespace or server {name[:100]!r} here")
@@ -97,13 +97,13 @@ class StreamableHttp:
             elif method == b"DELETE":
                 await self._delete(namespace, request, exchange, fields)
             elif method == b"OPTIONS":
-                await self._preflight(exchange, fields)
+                await cors.preflight(exchange, fields)
             else:
                 await exchange.respond(405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + _ALLOW)
         except GatewayError as problem:
             body = _error_body(problem) if request.method != b"HEAD" else b""
             allow = _ALLOW if problem.status == 405 else b""
-            await exchange.respond(problem.status, body, JSON_FIELDS + fields + allow)
+            await exchange.respond(problem.status, body, error_fields(problem) + fields + allow)
 
     def begin(self, request: HttpRequest, exchange: Exchange, name: str) -> bool:
         """Take a plain call without a task, if this is one: no other request, and nothing wrong with it.
@@ -125,6 +125,9 @@ class StreamableHttp:
             version = headers.get(b"mcp-protocol-version")
             if id is None or method is None or method == "initialize" or version is None:
                 return False
+            calls = self._bounds.calls
+            if not calls.room(request.address):
+                return False
             wait = Wait()
             session: Session | None = None
             if version in _LEGACY_HEADERS:
@@ -137,14 +140,15 @@ class StreamableHttp:
                 along = None
             else:
                 envelope = check(headers, request.duplicates, message)
-                caller = self._modern_caller(envelope)
+                caller = self._modern_callers.of(envelope)
                 along = headers
                 wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         except GatewayError:
             return False
-        fields = b"" if origin is None else self._cors(origin)
-        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
+        fields = b"" if origin is None else cors.fields(self._policy, origin)
+        flight = Flight(self._calls, calls, self._answer, exchange, wait, session, id, fields)
         self._calls[wait] = None
+        calls.add(request.address)
         taken = False
         try:
             taken = namespace.begin(caller, message, wait, along, flight.settled)
@@ -179,7 +183,7 @@ class StreamableHttp:
             raise _for(message, HeaderMismatch("the header MCP-Protocol-Version is missing"))
         session_id = request.headers.get(b"mcp-session-id")
         if message.method == "initialize" and message.id is not None:
-            await self._initialize(namespace, message, exchange, fields)
+            await self._initialize(namespace, message, request.address, exchange, fields)
             return
         try:
             caller = self._caller(namespace, session_id, version)
@@ -204,7 +208,9 @@ class StreamableHttp:
             raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
         return Caller(Era.LEGACY, revision, _EMPTY)
 
-    async def _initialize(self, namespace: Namespace, message: Message, exchange: Exchange, fields: bytes) -> None:
+    async def _initialize(
+        self, namespace: Namespace, message: Message, address: str, exchange: Exchange, fields: bytes
+    ) -> None:
         back = HttpBack(exchange, fields)
         try:
             params = jsonrpc.members_of(message.params)
@@ -218,7 +224,7 @@ class StreamableHttp:
             id = self._sessions.new_id()
             result, keep = await namespace.initialize(caller, message.params or _EMPTY, id)
             if keep:
-                self._sessions.open(id, namespace.name, caller)
+                self._sessions.open(id, namespace.name, caller, address)
                 fields += b"Mcp-Session-Id: %b\r\n" % id.encode()
             assert message.id is not None
             body = message.replace(method=None, params=None, result=result).encode()
@@ -253,20 +259,8 @@ class StreamableHttp:
             raise
         if message.method == "initialize":  # on a pipe it would be taken for the beginning of the other era
             raise _for(message, MethodNotFound("Method not found: initialize"))
-        caller = self._modern_caller(envelope)
+        caller = self._modern_callers.of(envelope)
         await self._call(namespace, caller, message, exchange, fields, request.headers)
-
-    def _modern_caller(self, envelope: Envelope) -> Caller:
-        """The caller that an envelope describes; clients say the same with every request, so it is remembered."""
-        capabilities = bytes(envelope.capabilities)
-        caller = self._modern_callers.get(capabilities)
-        if caller is None:
-            caller = Caller(Era.MODERN, envelope.revision, Raw(capabilities))
-            if len(self._modern_callers) >= _REMEMBERED:
-                self._modern_callers.clear()
-            if len(capabilities) <= _MEMORABLE:
-                self._modern_callers[capabilities] = caller
-        return caller
 
     async def _call(
         self,
@@ -291,13 +285,15 @@ class StreamableHttp:
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         era = Era.LEGACY if headers is None else Era.MODERN
-        flight = Flight(self._calls, self._answer, exchange, wait, session, id, fields)
+        lasting = message.method == "subscriptions/listen"
+        bound = self._bounds.streams if lasting else self._bounds.calls
+        flight = Flight(self._calls, bound, self._answer, exchange, wait, session, id, fields)
         try:
             flight.enter()
         except GatewayError as problem:
             await back.fail(problem, id, era)
             return
-        if message.method == "subscriptions/listen":
+        if lasting:
             self._lasting[wait] = None
         try:
             await self._answer(namespace.serve(caller, message, wait, back, headers), back, id, era, flight.over)
@@ -341,7 +337,8 @@ class StreamableHttp:
                     await self._try_one_way(namespace, caller, entry)
                 else:
                     wait = Wait()
-                    flight = Flight(self._calls, self._answer, exchange, wait, caller.session, entry.id, fields)
+                    calls, session = self._bounds.calls, caller.session
+                    flight = Flight(self._calls, calls, self._answer, exchange, wait, session, entry.id, fields)
                     try:
                         flight.enter()
                     except GatewayError as problem:
@@ -391,6 +388,7 @@ class StreamableHttp:
         wait = Wait()
         wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
         back = HttpBack(exchange, fields)
+        self._bounds.streams.take(request.address)
         self._lasting[wait] = None
         self._sweeper.add(wait)
         try:
@@ -404,6 +402,7 @@ class StreamableHttp:
         finally:
             self._sweeper.discard(wait)
             del self._lasting[wait]
+            self._bounds.streams.release(request.address)
         await back.open()
         await exchange.finish()
 
@@ -422,16 +421,6 @@ class StreamableHttp:
         self._sessions.close(self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS))
         await exchange.respond(200, b"", fields)
 
-    async def _preflight(self, exchange: Exchange, fields: bytes) -> None:
-        if not fields:
-            raise Forbidden("pages of this origin may not call this listener; see listen.cors")
-        await exchange.respond(204, b"", fields + _PREFLIGHT)
-
-    def _cors(self, origin: bytes) -> bytes:
-        if not self._policy.allowed_origin(origin):
-            return b""
-        return b"Access-Control-Allow-Origin: %b\r\nVary: Origin\r\n%b" % (origin, _EXPOSE)
-
     def end_streams(self, problem: GatewayError) -> None:
         """End every stream of what servers say outside calls, and every subscription."""
         for wait in list(self._lasting):
@@ -444,13 +433,6 @@ class StreamableHttp:
 
 
 _ALLOW: Final = b"Allow: POST, GET, DELETE\r\n"
-_EXPOSE: Final = b"Access-Control-Expose-Headers: Mcp-Session-Id, WWW-Authenticate\r\n"
-_PREFLIGHT: Final = (
-    b"Access-Control-Allow-Methods: POST, GET, DELETE\r\n"
-    b"Access-Control-Allow-Headers: Content-Type, Accept, Authorization, Last-Event-ID, Mcp-Session-Id, "
-    b"MCP-Protocol-Version, Mcp-Method, Mcp-Name\r\n"
-    b"Access-Control-Max-Age: 600\r\n"
-)
 
 
 def _error_body(problem: GatewayError) -> bytes:

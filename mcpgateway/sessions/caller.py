@@ -10,6 +10,7 @@ from mcpgateway.protocol.capabilities import acted_upon, capability_key, may_be_
 from mcpgateway.protocol.revisions import Era
 
 if TYPE_CHECKING:
+    from mcpgateway.protocol.envelope import Envelope
     from mcpgateway.servers.ledger import LinkKey
     from mcpgateway.sessions.store import Session
 
@@ -57,3 +58,26 @@ class Caller:
 
 
 _NONE: Final = Raw(b"{}")
+
+
+_REMEMBERED: Final = 256
+_MEMORABLE: Final = 4096
+
+
+class ModernCallers:
+    """The callers that envelopes describe; clients say the same with every request, so it is remembered."""
+
+    def __init__(self) -> None:
+        self._callers: dict[bytes, Caller] = {}
+        """By their raw capabilities."""
+
+    def of(self, envelope: Envelope) -> Caller:
+        capabilities = bytes(envelope.capabilities)
+        caller = self._callers.get(capabilities)
+        if caller is None:
+            caller = Caller(Era.MODERN, envelope.revision, Raw(capabilities))
+            if len(self._callers) >= _REMEMBERED:
+                self._callers.clear()
+            if len(capabilities) <= _MEMORABLE:
+                self._callers[capabilities] = caller
+        return caller

@@ -1,4 +1,4 @@
-"""Legacy client sessions: data, bound to a principal and a namespace, bounded in number and idle time.
+"""Legacy client sessions: data, bound to a principal and a namespace; their number and idle time have bounds.
 
 A session has no task. Its streams are connections of the front, its calls run in connection tasks, and its links live
 with their servers; ending a session ends what is in flight and names the links to close.
@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, UnknownSession
-from mcpgateway.sessions.outbox import Outbox
+from mcpgateway.sessions.outbox import Outbox, Outboxes
+from mcpgateway.wire.bounds import Bounds, Places
 from mcpgateway.wire.waiting import Wait
 
 if TYPE_CHECKING:
@@ -27,17 +28,23 @@ ID_BYTES: Final = 1024
 QUESTIONS: Final = 100
 """Requests of servers that one client may have open."""
 
+USES: Final = 1.0
+"""Seconds in which all uses of a session are one, where the order of last use is kept: a call is to cost nothing."""
+
 
 class Session:
-    """One client's session with one namespace."""
+    """One client's session with one namespace, opened from ``address``."""
 
     __slots__ = (
-        *("_asked", "caller", "calls", "ended", "id", "last_used"),
-        *("level", "lost", "namespace", "outbox", "questions", "seen", "streams"),
+        *("_asked", "_told", "address", "caller", "calls", "ended", "id", "last_used"),
+        *("level", "lost", "namespace", "outbox", "places", "questions", "seen", "streams"),
     )
 
-    def __init__(self, id: str, namespace: str, caller: Caller) -> None:
+    def __init__(
+        self, id: str, namespace: str, caller: Caller, address: str = "", outboxes: Outboxes | None = None
+    ) -> None:
         self.id = id
+        self.address = address
         self.namespace = namespace
         self.caller = caller
         caller.session = self
@@ -47,13 +54,15 @@ class Session:
         """Requests of servers that this client has not answered yet, by our raw id: the link, and the server's id."""
         self.streams: set[Wait] = set()
         """Streams that are open for what servers say outside calls."""
-        self.outbox = Outbox()
+        self.outbox = Outbox(outboxes, self)
         """What such a stream is to bring, where servers are not listened to one to one."""
         self.level: str | None = None
         """The log level that its client set, where the server's is shared with others."""
         self.seen: dict[str, int] = {}
         """What its client was last shown of each listing, or told has changed: a fingerprint by the listing's name."""
-        self.last_used = trio.current_time()
+        self.places: Places[Session] | None = None
+        """Where it has its place; the store's to set."""
+        self.last_used = self._told = trio.current_time()
         self.ended = False
         self.lost = False
         """The server has lost its half of a session that passed through to it: the client has to initialise again."""
@@ -72,7 +81,13 @@ class Session:
 
     def end(self, id: bytes) -> None:
         self.calls.pop(id, None)
-        self.last_used = trio.current_time()
+        self._used()
+
+    def _used(self) -> None:
+        now = self.last_used = trio.current_time()
+        if now - self._told >= USES and self.places is not None and not self.ended:
+            self._told = now
+            self.places.used(self.address, self)
 
     @property
     def busy(self) -> bool:
@@ -87,7 +102,7 @@ class Session:
             yield
         finally:
             self.streams.discard(wait)
-            self.last_used = trio.current_time()
+            self._used()
 
     def cancel(self, id: bytes, reason: str) -> bool:
         """End a call in flight, as its client asks; false if there is none of that id."""
@@ -126,12 +141,13 @@ class SessionStore:
     session that is over, with what its servers have to be told still undone.
     """
 
-    def __init__(self, *, node: str, limit: int, idle_timeout: float, ended: Callable[[Session], None]) -> None:
+    def __init__(self, *, node: str, bounds: Bounds, idle_timeout: float, ended: Callable[[Session], None]) -> None:
         self._node = node
-        self._limit = limit
         self._idle_timeout = idle_timeout
         self._ended = ended
         self._sessions: dict[str, Session] = {}
+        self._places = Places[Session](bounds.sessions)
+        self._outboxes = Outboxes(bounds.outboxes)
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -140,18 +156,25 @@ class SessionStore:
         """An id for a session that is about to be opened: 192 random bits behind the node's name."""
         return f"{self._node}.{secrets.token_urlsafe(24)}"
 
-    def open(self, id: str, namespace: str, caller: Caller) -> Session:
-        """Keep a session from now on; at the limit, the one idle for longest makes room.
+    def open(self, id: str, namespace: str, caller: Caller, address: str = "") -> Session:
+        """Keep a session from now on; ``address`` is what its client counts as.
 
-        :raises TooBusy: every session has a call in flight; what was opened for this one is told to close
+        At a bound the one idle for longest makes room: of this address at its own, of the address that has most at the
+        bound of all.
+
+        :raises TooBusy: every session that could go is in use; what was opened for this one is told to close
         """
-        if len(self._sessions) >= self._limit:
-            idle = [session for session in self._sessions.values() if not session.calls]
-            if not idle:
-                self._ended(Session(id, namespace, caller))
-                raise TooBusy(f"the gateway has {self._limit} sessions, all of them busy (listen.limits.sessions)")
-            self.close(min(idle, key=lambda session: (session.busy, session.last_used)))
-        session = self._sessions[id] = Session(id, namespace, caller)
+        session = Session(id, namespace, caller, address, self._outboxes)
+        try:
+            idle = self._places.make_room(address, _is_idle)
+        except TooBusy:
+            self._ended(session)
+            raise
+        if idle is not None:
+            self.close(idle)
+        self._places.add(address, session)
+        session.places = self._places
+        self._sessions[id] = session
         return session
 
     def __iter__(self) -> Iterator[Session]:
@@ -179,7 +202,9 @@ class SessionStore:
         if session.ended:
             return
         session.ended = True
-        self._sessions.pop(session.id, None)
+        del self._sessions[session.id]
+        self._places.remove(session.address, session)
+        session.outbox.clear()
         for wait in [*session.calls.values(), *session.streams]:
             wait.end(CallCancelled("the session has ended"))
         session.questions.clear()
@@ -193,7 +218,13 @@ class SessionStore:
         """Close sessions that have been idle for ``idle_timeout``; run it in the gateway's nursery."""
         while True:
             await trio.sleep(max(self._idle_timeout / 8, 1.0))
-            before = trio.current_time() - self._idle_timeout
-            for session in list(self._sessions.values()):
-                if not session.busy and session.last_used < before:
-                    self.close(session)
+            self._reap(trio.current_time() - self._idle_timeout)
+
+    def _reap(self, before: float) -> None:
+        for session in list(self._sessions.values()):
+            if not session.busy and session.last_used < before:
+                self.close(session)
+
+
+def _is_idle(session: Session) -> bool:
+    return not session.busy

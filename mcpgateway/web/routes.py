@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
+import attrs
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -65,6 +66,7 @@ def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
         "uptime": round(uptime, 3),
         "ready": gateway.is_ready,
         "sessions": statistics.sessions,
+        "clients": {rule: attrs.asdict(bound) for rule, bound in statistics.clients.items()},
         "servers": {server.name: _server(server) for server in statistics.servers},
         "pool": {server.name: _pool(server) for server in statistics.servers},
     }

@@ -183,6 +183,10 @@ class EdgeTransport:
         self.disturbed = self._last or len(data) == CHUNK or not data
         return data
 
+    @property
+    def unsent(self) -> int:
+        return sum(map(len, self._out))
+
     def put(self, data: bytes) -> None:
         if self._broken is not None:
             raise self._broken

@@ -50,6 +50,10 @@ class Transport(Protocol):
     def stuck(self) -> bool:
         """Whether the peer does not take what was put, so that `flushed` has to be awaited before putting more."""
 
+    @property
+    def unsent(self) -> int:
+        """How many bytes were put that the kernel has not taken."""
+
     def put(self, data: bytes) -> None:
         """Take bytes for sending, all of them and in order. Never waits; what cannot be sent at once is kept."""
 
@@ -119,6 +123,10 @@ class SocketTransport:
     def stuck(self) -> bool:
         return bool(self._rest)
 
+    @property
+    def unsent(self) -> int:
+        return len(self._rest)
+
     def put(self, data: bytes) -> None:
         if self._rest:
             self._rest += data
@@ -180,6 +188,18 @@ class TlsTransport:
         self._sock = stream.transport_stream.socket
         self._rest = bytearray()
 
+    async def shake_hands(self, wait: Wait) -> None:
+        """Do the handshake, as either side; reading or writing would do it too."""
+        wait.check()
+        wait.wake = self._wake
+        try:
+            await self._stream.do_handshake()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
+            wait.check()
+            raise TransportBroken(f"TLS: {_reason(problem)}") from None
+        finally:
+            wait.wake = None
+
     async def receive(self, wait: Wait) -> bytes:
         wait.check()
         wait.wake = self._wake
@@ -201,6 +221,10 @@ class TlsTransport:
     @property
     def stuck(self) -> bool:
         return bool(self._rest)
+
+    @property
+    def unsent(self) -> int:
+        return len(self._rest)
 
     def put(self, data: bytes) -> None:
         self._rest += data  # a TLS record may have to wait for the peer's handshake messages

@@ -9,7 +9,7 @@ import trio.testing
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.calls.relay import answer
-from mcpgateway.config.model import HttpServer, InProcessServer, Isolation, Links
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation, Limits, Links, Listen
 from mcpgateway.errors import InvalidRequest, MethodNotFound
 from mcpgateway.jsonrpc import value_of
 from mcpgateway.protocol.revisions import Era
@@ -336,6 +336,33 @@ async def test_a_link_of_ones_own_in_a_merged_namespace_is_told_apart(autojump_c
         await trio.testing.wait_all_tasks_blocked()
         assert room(one, 1).asked("resources/unsubscribe") == []
         assert gateway.statistics().changes.subscriptions == 0
+
+
+async def test_a_request_that_waits_is_refused_when_what_comes_for_others_needs_its_room(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """All outboxes have one bound together; who has been away for longest loses the oldest, which may be a question."""
+    one = newsroom("a")
+    limits = Limits(outbox_bytes=400)
+    async with gateway_of(one, configs=OWN, config=Config(listen=Listen(limits=limits))) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        callers = [legacy(ROOTS), legacy()]
+        for number, caller in enumerate(callers):
+            await namespace.initialize(caller, handshake(), str(number))
+            gateway.sessions.open(str(number), "a", caller)
+        asking, telling = one.links[-2:]
+        await asks(asking, b"7", "roots/list")
+        assert room(one, -2).answers == []
+        await says(telling, "message", level="info", data="x" * 300)
+
+        (refusal,) = room(one, -2).answers
+        assert (jsonrpc.error_code(refusal), refusal.id) == (-32603, b"7")
+        assert callers[0].session is not None
+        assert callers[0].session.questions == {}
+        assert gateway.statistics().changes.dropped == 1
+        outboxes = gateway.statistics().clients["outbox_bytes"]
+        assert (outboxes.displaced, 300 < outboxes.held <= 400) == (1, True)
 
 
 class Hasty(Counting):

@@ -169,9 +169,10 @@ class Site:
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def dial(self) -> Client:
-        """A new connection; closed with the site."""
-        self.clients.append(Client(await trio.open_tcp_stream("127.0.0.1", self.port), self.host))
+    async def dial(self, address: str = "127.0.0.1") -> Client:
+        """A new connection, from this address; closed with the site."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=address)
+        self.clients.append(Client(stream, self.host))
         return self.clients[-1]
 
     async def idle(self) -> None:
@@ -222,3 +223,4 @@ async def site(
                 stop.set()
     assert len(gateway.sweeper) == 0
     assert len(gateway.sessions) == 0
+    assert {bound.held for bound in gateway.statistics().clients.values()} == {0}

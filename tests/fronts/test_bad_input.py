@@ -302,7 +302,7 @@ async def test_slow_senders_and_silent_clients_are_dropped_at_their_deadlines() 
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_its_call_ends() -> None:
-    async with site(listen=Listen(limits=Limits(write_timeout=0.1))) as gateway:
+    async with site(listen=Listen(limits=Limits(write_timeout=0.1, write_rate=1 << 40))) as gateway:
         bystander, stuck = await gateway.dial(), await gateway.dial()
         session = await bystander.initialize("/mcp/one")
         await session.start(stuck, call(1, "big", {"kib": 20_000}))

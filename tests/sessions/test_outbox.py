@@ -11,7 +11,8 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
 from mcpgateway.errors import CallCancelled, InvalidRequest
 from mcpgateway.jsonrpc import Message
-from mcpgateway.sessions.outbox import MAX_BYTES, MAX_MESSAGES, Outbox
+from mcpgateway.sessions.outbox import MAX_BYTES, MAX_MESSAGES, Outbox, Outboxes
+from mcpgateway.wire.bounds import Bound
 from mcpgateway.wire.waiting import Wait
 
 
@@ -108,7 +109,7 @@ async def test_a_listing_that_changes_twice_is_told_once() -> None:
 async def test_the_oldest_go_when_there_are_too_many() -> None:
     outbox = Outbox()
     messages = [note(number) for number in range(MAX_MESSAGES + 2)]
-    dropped = [gone for message in messages for gone in outbox.put(message)]
+    dropped = [gone for message in messages for _, gone in outbox.put(message)]
     assert dropped == messages[:2]
     assert await drained(outbox) == messages[2:]
 
@@ -117,10 +118,41 @@ def test_the_oldest_go_when_they_are_too_large_and_so_does_one_that_is_too_large
     outbox = Outbox()
     small, large, huge = note(1), note("x" * (MAX_BYTES - 100)), note("x" * MAX_BYTES)
     assert outbox.put(small) == []
-    assert outbox.put(large) == [small]
-    assert outbox.put(huge) == [large, huge]
+    assert outbox.put(large) == [(None, small)]
+    assert outbox.put(huge) == [(None, large), (None, huge)]
     assert outbox.put(small) == []
     assert len(outbox) == 1
+
+
+def test_together_they_have_a_bound_and_who_has_been_away_longest_loses_the_oldest() -> None:
+    large = [note("x" * 400 + str(number)) for number in range(6)]
+    size = len(large[0].encode())
+    all = Outboxes(Bound("outbox_bytes", "bytes", 4 * size, 4 * size))
+    first, second, third = [Outbox(all) for _ in range(3)]
+    for box, message in [(first, large[0]), (second, large[1]), (first, large[2]), (second, large[3])]:
+        assert box.put(message) == []
+
+    assert third.put(large[4]) == [(None, large[0])]
+    assert third.put(large[5]) == [(None, large[2])]
+    assert (len(first), len(second), len(third)) == (0, 2, 2)
+    assert (all.bound.held, all.bound.displaced) == (4 * size, 2)
+    assert first.put(large[0]) == [(None, large[1])]  # it has only just begun to wait
+    for box in (first, second, third):
+        box.clear()
+    assert (all.bound.held, all.bound.addresses) == (0, {})
+
+
+async def test_what_was_taken_counts_no_longer_and_what_was_not_taken_does_again() -> None:
+    all = Outboxes(Bound("outbox_bytes", "bytes", MAX_BYTES, MAX_BYTES))
+    outbox = Outbox(all)
+    for number in range(3):
+        outbox.put(note(number))
+    with pytest.raises(trio.BrokenResourceError):
+        await outbox.drain(Wait(), Client(fails=1))
+
+    assert all.bound.held == 2 * len(note(1).encode())
+    assert len(await drained(outbox)) == 2
+    assert all.bound.held == 0
 
 
 @given(st.lists(st.one_of(st.integers(0, 5), st.none()), max_size=60))
@@ -136,6 +168,6 @@ def test_a_stream_brings_the_newest_in_order_and_none_twice(steps: list[int | No
             continue
         expected.append((message, len(message.encode())))
         while sum(size for _, size in expected) > MAX_BYTES:
-            assert dropped.pop(0) is expected.pop(0)[0]
+            assert dropped.pop(0)[1] is expected.pop(0)[0]
         assert dropped == []
     assert list(outbox._messages) == expected

@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from mcpgateway.errors import TooBusy
+from mcpgateway.wire.bounds import address_of
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest, Refusal, RequestReader
 from mcpgateway.wire.readiness import EdgeTransport
-from mcpgateway.wire.transport import Transport, TransportBroken
+from mcpgateway.wire.transport import TlsTransport, Transport, TransportBroken
 from mcpgateway.wire.waiting import Wait
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("mcpgateway.http")
 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+_JSON: Final = b"Content-Type: application/json\r\n"
+_RETRY: Final = b"Retry-After: %d\r\n" % TooBusy.retry_after
 
 
 Handler = Callable[[HttpRequest, Exchange], Awaitable[None]]
@@ -49,10 +53,12 @@ class Connection:
 
     def __init__(self, transport: Transport, peer: str, secure: bool, server: HttpServer) -> None:
         self.transport = transport
+        self.address = address = address_of(peer)
+        """What it counts as."""
         self._server = server
         self._limits = server.limits
         self.wait = Wait(trio.current_time() + server.limits.idle_timeout, _IdleTooLong)
-        self._builder = RequestReader(lambda: HttpRequest(peer, secure), server.limits)
+        self._builder = RequestReader(lambda: HttpRequest(peer, secure, address), server.limits)
         self._exchange: Exchange | None = None
         """What is being answered without the task."""
         self._continuation: Callable[[], Awaitable[None]] | None = None
@@ -62,14 +68,18 @@ class Connection:
         self._ended = False
         self._gone = False
         self._head = 0
+        self._body = 0
+        """Bytes of bodies that are counted for this connection."""
+        self._beaten: trio.Event | None = None
+        """Set when a beat that could not be sent at once has gone out."""
         self.closing = False
         self.streaming: Exchange | None = None
         """The event stream that is being written, if it wants to be kept alive."""
 
     @property
     def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self._handling or self._exchange is not None
+        """Whether a request is being answered, or its answer sent."""
+        return self._handling or self._exchange is not None or self.transport.stuck
 
     # ---- the task ----------------------------------------------------------------------------------------------------
 
@@ -77,6 +87,9 @@ class Connection:
         """Serve until either side closes. Owns the transport. Raises nothing but cancellation."""
         self._server.sweeper.add(self.wait)
         try:
+            if isinstance(self.transport, TlsTransport):
+                self._set_deadline(self._limits.header_timeout, _IdleTooLong)
+                await self.transport.shake_hands(self.wait)
             await self._serve()
         except Refusal as refusal:
             await self._refuse(refusal)
@@ -84,6 +97,7 @@ class Connection:
             pass
         finally:
             self._gone = True
+            self._release_body()
             self._server.sweeper.discard(self.wait)
             self.transport.close()
             if self._continuation is not None:
@@ -158,10 +172,13 @@ class Connection:
         """Read until at least one request is whole, or none will be."""
         builder = self._builder
         phase = ""
+        self._release_body()
         while not builder.ready and builder.refusal is None and not self._ended:
             if phase != (phase := "body" if builder.in_body else "head" if builder.partial else "idle"):
                 await self._begin_phase(phase)
             self._take_in(await self.transport.receive(self.wait))
+            if phase == "body":
+                self._count_body()
         self.wait.deadline = math.inf
 
     async def _begin_phase(self, phase: str) -> None:
@@ -173,6 +190,23 @@ class Connection:
             self._set_deadline(self._limits.body_timeout, _BodyTooSlow)
             if self._builder.expect:
                 await self.send(_CONTINUE)
+
+    def _count_body(self) -> None:
+        """Count what there is of a body, unless that was its last piece; what is too much is refused."""
+        builder = self._builder
+        if builder.ready or builder.refusal is not None:
+            return
+        try:
+            self._server.bounds.bodies.take(self.address, builder.size - self._body)
+        except TooBusy as problem:
+            builder.refuse(problem.status, problem.message)
+        else:
+            self._body = builder.size
+
+    def _release_body(self) -> None:
+        if self._body:
+            self._server.bounds.bodies.release(self.address, self._body)
+            self._body = 0
 
     # ---- without the task --------------------------------------------------------------------------------------------
 
@@ -276,6 +310,8 @@ class Connection:
             builder.refuse(431, f"the request head is larger than {self._limits.header_bytes} bytes")
 
     def _idle(self) -> None:
+        if self._body:
+            self._release_body()
         self._set_deadline(self._limits.idle_timeout, _IdleTooLong)
 
     def _set_deadline(self, seconds: float, problem: Callable[[], Exception]) -> None:
@@ -283,15 +319,58 @@ class Connection:
         self.wait.on_deadline = problem
 
     async def send(self, data: bytes) -> None:
-        """Send everything, or give the connection up when the client stops reading for ``write_timeout``."""
+        """Send everything, or give the connection up when the client does not read it in time."""
         self.transport.put(data)
         if self.transport.stuck:
             await self._flush()
 
     async def _flush(self) -> None:
-        self._set_deadline(self._limits.write_timeout, WriteStalled)
-        await self.transport.flushed(self.wait)
+        """Wait until the client has taken what was put.
+
+        The time for it is fixed beforehand: a reader that takes a byte now and then would renew any other deadline.
+        """
+        if self._beaten is not None:
+            await self._beaten.wait()
+        unsent = self.transport.unsent
+        replies = self._server.bounds.replies
+        try:
+            replies.take(self.address, unsent)
+        except TooBusy as problem:
+            raise WriteStalled(problem.message) from None
+        try:
+            self._set_deadline(self._limits.write_timeout + unsent / self._limits.write_rate, WriteStalled)
+            await self.transport.flushed(self.wait)
+        finally:
+            replies.release(self.address, unsent)
         self.wait.deadline = math.inf
+
+    def beat(self) -> bool:
+        """Keep the stream alive that is being written, if there is one; true if `flush_beat` is to be run for it."""
+        if self.streaming is None or self._beaten is not None or not math.isinf(self.wait.deadline):
+            return False  # nothing to keep alive, or something is on its way out under its own deadline
+        if not self.transport.stuck:
+            self.streaming.beat()
+        if not self.transport.stuck:
+            return False
+        self._beaten = trio.Event()
+        return True
+
+    async def flush_beat(self) -> None:
+        """Wait until a beat is with the kernel; close on a client that does not even read that in time.
+
+        Its own task, because the one of the connection is waiting for something to say.
+        """
+        wait = Wait(trio.current_time() + self._limits.write_timeout, WriteStalled)
+        self._server.sweeper.add(wait)
+        try:
+            await self.transport.flushed(wait)
+        except TransportBroken:
+            self.transport.close()  # whoever writes next is told
+        finally:
+            self._server.sweeper.discard(wait)
+            if self._beaten is not None:
+                self._beaten.set()
+                self._beaten = None
 
     def tail(self, request: HttpRequest) -> bytes:
         """The last lines of a response's head."""
@@ -303,10 +382,12 @@ class Connection:
     async def _refuse(self, refusal: Refusal) -> None:
         """Answer what could not be read, then linger: closing on unread bytes would reset the answer away."""
         self.wait.ended = None
-        request = HttpRequest("", False)
+        request = HttpRequest("", False, self.address)
         request.keep_alive = False
+        headers = _JSON + _RETRY if refusal.status in (429, 503) else _JSON
+        body = self._server.refuse(refusal.status, refusal.reason)
         try:
-            await Exchange(self, request).respond(refusal.status, self._server.refuse(refusal.status, refusal.reason))
+            await Exchange(self, request).respond(refusal.status, body, headers)
             await self.transport.end()
             self._set_deadline(1.0, _IdleTooLong)
             for _ in range(64):
@@ -315,9 +396,9 @@ class Connection:
         except (TransportBroken, _IdleTooLong, _Draining):
             pass
 
-    def refuse_service(self) -> None:
-        """Answer whatever comes with 503, and close."""
-        self._builder.refuse(503, f"the gateway has {self._limits.connections} connections, all of them busy")
+    def refuse_service(self, problem: TooBusy) -> None:
+        """Answer whatever comes with this, and close."""
+        self._builder.refuse(problem.status, problem.message)
 
     def drain(self) -> None:
         """Close as soon as the request in flight, if any, has been answered."""

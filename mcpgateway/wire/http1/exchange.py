@@ -114,9 +114,9 @@ class Exchange:
             await self._connection.send(head + piece)
 
     def beat(self) -> None:
-        """Send the beat of a stream that has begun, unless the client does not read anyway."""
+        """Send the beat of a stream that has begun."""
         transport = self._connection.transport
-        if self._head or self.finished or transport.stuck:
+        if self._head or self.finished:
             return
         beat = self._beat
         try:

@@ -18,12 +18,15 @@ class HttpRequest:
 
     ``path`` and ``query`` are the raw target, split at the first ``?``. ``headers`` maps lower-case names to values;
     of a repeated header the values are joined with ``", "`` (RFC 9110, 5.3) and the name is in ``duplicates``.
-    ``peer`` is the client's address.
+    ``peer`` is the client's address, and ``address`` what it counts as (`mcpgateway.wire.bounds.address_of`).
     """
 
-    __slots__ = ("body", "duplicates", "headers", "keep_alive", "method", "path", "peer", "query", "secure", "version")
+    __slots__ = (
+        *("address", "body", "duplicates", "headers", "keep_alive"),
+        *("method", "path", "peer", "query", "secure", "version"),
+    )
 
-    def __init__(self, peer: str, secure: bool) -> None:
+    def __init__(self, peer: str, secure: bool, address: str) -> None:
         self.method = b""
         self.path = b""
         self.query = b""
@@ -34,6 +37,7 @@ class HttpRequest:
         self.keep_alive = True
         self.peer = peer
         self.secure = secure
+        self.address = address
 
 
 class Refusal(Exception):
@@ -174,7 +178,10 @@ class RequestReader:
         if self.refusal is None:
             request, self._upgrading = self._upgrading or self.request, None
             request.body = body[0] if len(body) == 1 else b"".join(body)
-            self.ready.append(request)
+            if len(self.ready) < self._limits.pipelined:
+                self.ready.append(request)
+            else:
+                self.refuse(429, f"more than {self._limits.pipelined} requests at once (listen.limits.pipelined)")
         self._reset()
 
     def refuse(self, status: int, reason: str) -> None:

@@ -9,15 +9,21 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import trio
 
 from mcpgateway.config.model import Limits
+from mcpgateway.errors import TooBusy
+from mcpgateway.wire.bounds import Bounds, Places
 from mcpgateway.wire.http1.connection import Begin, Connection, Handler, Refuse
 from mcpgateway.wire.transport import Transport, TransportBroken
 from mcpgateway.wire.waiting import Sweeper
 
 log = logging.getLogger("mcpgateway.http")
+
+REFUSED: Final = 256
+"""Connections that are told at the same time why they were refused; more of them are closed without a word."""
 
 
 class HttpServer:
@@ -31,14 +37,17 @@ class HttpServer:
         limits: Limits | None = None,
         *,
         begin: Begin | None = None,
+        bounds: Bounds | None = None,
     ) -> None:
         self.handler = handler
         self.begin = begin
         self.refuse = refuse
         self.sweeper = sweeper
         self.limits = limits or Limits()
+        self.bounds = bounds or Bounds(self.limits)
         self.connections: dict[Connection, None] = {}
-        """In the order in which they were accepted."""
+        """In the order in which they were accepted, with those that are being refused."""
+        self._places = Places[Connection](self.bounds.connections)
         self.nursery: trio.Nursery | None = None
         """Where calls are finished whose connection has gone; whoever runs the server's connections sets it."""
         self._emptied = trio.Event()
@@ -46,8 +55,28 @@ class HttpServer:
     async def serve(self, transport: Transport, peer: str = "", *, secure: bool = False) -> None:
         """Serve one connection, and close it; run it in a nursery."""
         connection = Connection(transport, peer, secure, self)
-        if not self._make_room():
-            connection.refuse_service()
+        address = connection.address
+        try:
+            idle = self._places.make_room(address, _is_idle)
+        except TooBusy as problem:
+            await self._turn_away(connection, problem)
+            return
+        if idle is not None:
+            idle.drain()
+        self._places.add(address, connection)
+        try:
+            await self._run(connection)
+        finally:
+            self._places.remove(address, connection)
+
+    async def _turn_away(self, connection: Connection, problem: TooBusy) -> None:
+        if len(self.connections) - len(self._places) < REFUSED:
+            connection.refuse_service(problem)
+            await self._run(connection)
+        else:
+            connection.transport.close()
+
+    async def _run(self, connection: Connection) -> None:
         self.connections[connection] = None
         try:
             await connection.run()
@@ -61,16 +90,6 @@ class HttpServer:
         if self.nursery is not None and not self.nursery.cancel_scope.cancel_called:
             self.nursery.start_soon(_finish, continuation)
 
-    def _make_room(self) -> bool:
-        """At the bound, the longest-connected idle client makes room; false if all of them are busy."""
-        if len(self.connections) < self.limits.connections:
-            return True
-        for connection in self.connections:
-            if not connection.busy and not connection.closing:
-                connection.drain()
-                return True
-        return False
-
     def drain(self) -> None:
         """Close idle connections now, and the others after their reply."""
         for connection in list(self.connections):
@@ -78,17 +97,25 @@ class HttpServer:
 
     async def beat(self, interval: float) -> None:
         """Keep streams alive for ever; run it beside the connections."""
-        while True:
-            await trio.sleep(interval)
-            for connection in self.connections:
-                if connection.streaming is not None:
-                    connection.streaming.beat()
+        async with trio.open_nursery() as flushing:
+            while True:
+                await trio.sleep(interval)
+                self._beat(flushing)
+
+    def _beat(self, flushing: trio.Nursery) -> None:
+        for connection in self.connections:
+            if connection.beat():
+                flushing.start_soon(connection.flush_beat)
 
     async def emptied(self) -> None:
         """Wait until there is no connection."""
         while self.connections:
             self._emptied = trio.Event()
             await self._emptied.wait()
+
+
+def _is_idle(connection: Connection) -> bool:
+    return not connection.busy and not connection.closing
 
 
 async def _finish(continuation: Callable[[], Awaitable[None]]) -> None:

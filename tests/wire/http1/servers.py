@@ -127,8 +127,8 @@ class Site:
         self.nursery = nursery
         self._peers: list[Peer] = []
 
-    async def dial(self) -> Peer:
-        """A new connection to the server."""
+    async def dial(self, address: str = "peer", *, shake_hands: bool = True) -> Peer:
+        """A new connection to the server, from this address."""
         ours, theirs = socket.socketpair()
         peer = Peer(theirs, certificates.trusting() if self._kind == "tls" else None)
         self._peers.append(peer)
@@ -138,14 +138,15 @@ class Site:
             "plain": lambda: SocketTransport(ours),
             "tls": lambda: TlsTransport(_server_side(ours)),
         }
-        self.nursery.start_soon(partial(self.server.serve, make[self._kind](), "peer", secure=self._kind == "tls"))
-        await peer.shake_hands()
+        self.nursery.start_soon(partial(self.server.serve, make[self._kind](), address, secure=self._kind == "tls"))
+        if shake_hands:
+            await peer.shake_hands()
         await wait_all_tasks_blocked()
         return peer
 
-    async def ask(self, data: bytes) -> bytes:
-        """What a new connection gets for some bytes."""
-        return await (await self.dial()).ask(data)
+    async def ask(self, data: bytes, address: str = "peer") -> bytes:
+        """What a new connection from this address gets for some bytes."""
+        return await (await self.dial(address)).ask(data)
 
     def close(self) -> None:
         for peer in self._peers:
@@ -170,4 +171,5 @@ async def serving(kind: str, handler: Handler | None = None, limits: Limits | No
             site.close()
             nursery.cancel_scope.cancel(reason="the test is over")
     assert not site.server.connections
+    assert {bound.held for bound in site.server.bounds.statistics().values()} == {0}
     assert not len(site.sweeper)

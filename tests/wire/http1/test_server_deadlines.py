@@ -12,7 +12,7 @@ from mcpgateway.wire.waiting import LONGEST
 from tests.wire.http1.peers import Peer, answer, answers
 from tests.wire.http1.servers import Script, serving
 
-LIMITS: Final = Limits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30)
+LIMITS: Final = Limits(header_timeout=10, body_timeout=60, idle_timeout=120, write_timeout=30, write_rate=1 << 40)
 GET: Final = b"GET /a HTTP/1.1\r\nHost: h\r\n\r\n"
 POST: Final = b"POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\n"
 CLOSING: Final = 1.0 + LONGEST
@@ -95,6 +95,18 @@ async def test_a_slow_body_is_refused_at_its_deadline(kind: str, mock_clock: Moc
         assert answer(await peer.take()).status == 408
         await pass_time(mock_clock, CLOSING)
         assert not site.server.connections
+
+
+async def test_a_body_that_trickles_has_the_same_deadline(kind: str, mock_clock: MockClock) -> None:
+    async with serving(kind, limits=LIMITS) as site:
+        peer = await site.dial()
+
+        await peer.send(POST.replace(b": 5", b": 500") + b"x")
+        await trickle(peer, mock_clock, b"x" * 100, 59)
+        assert await peer.take() == b""
+        await trickle(peer, mock_clock, b"x" * 100, 2)
+
+        assert answer(await peer.take()).status == 408
 
 
 async def test_a_slow_body_behind_another_request_has_the_same_deadline(kind: str, mock_clock: MockClock) -> None:

@@ -105,7 +105,7 @@ async def test_cancelling_a_connection_closes_it(kind: str) -> None:
 
 
 async def test_at_the_bound_the_longest_idle_connection_makes_room(kind: str) -> None:
-    async with serving(kind, limits=Limits(connections=2)) as site:
+    async with serving(kind, limits=Limits(connections=2, connections_per_address=2)) as site:
         first, second = await site.dial(), await site.dial()
         third = await site.dial()
 
@@ -118,7 +118,7 @@ async def test_at_the_bound_the_longest_idle_connection_makes_room(kind: str) ->
 
 async def test_busy_connections_are_not_closed_to_make_room() -> None:
     script = Script()
-    async with serving("plain", script, Limits(connections=2)) as site:
+    async with serving("plain", script, Limits(connections=2, connections_per_address=2)) as site:
         busy, idle = await site.dial(), await site.dial()
         await busy.send(HELD)
         await (await site.dial()).ask(GET)
@@ -132,7 +132,7 @@ async def test_busy_connections_are_not_closed_to_make_room() -> None:
 async def test_the_bound_holds_when_all_are_busy() -> None:
     """Who comes too much is told so at once, and costs no place."""
     script = Script()
-    async with serving("plain", script, Limits(connections=2)) as site:
+    async with serving("plain", script, Limits(connections=2, connections_per_address=2)) as site:
         for _ in range(2):
             await (await site.dial()).send(HELD)
         refused = await site.dial()

@@ -73,8 +73,17 @@ async def test_a_hundred_pipelined_requests_are_answered(kind: str) -> None:
 
 async def test_thousands_of_pipelined_requests_in_one_packet_are_answered(kind: str) -> None:
     """As many as one read holds: none of them may cost stack."""
-    async with serving(kind) as site:
+    async with serving(kind, limits=Limits(pipelined=2000)) as site:
         assert len(answers(await site.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 2000))) == 2000
+
+
+async def test_who_pipelines_more_than_the_bound_gets_so_many_answers_and_a_refusal(kind: str) -> None:
+    async with serving(kind, limits=Limits(pipelined=3)) as site:
+        replies = answers(await site.ask(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n" * 5))
+
+        assert [reply.status for reply in replies] == [200, 200, 200, 429]
+        assert replies[-1].body == b"more than 3 requests at once (listen.limits.pipelined)"
+        assert replies[-1].headers["retry-after"] == "5"
 
 
 async def test_who_pipelines_and_does_not_read_is_answered_no_further(kind: str) -> None:
