@@ -57,10 +57,11 @@ class Parser:
         :raises EventTooLarge: the stream cannot be read on
         """
         frames: list[Frame] = []
+        if not chunk:
+            return frames
         rest = self._rest
-        if self._skip_lf and chunk:
+        if self._skip_lf:
             chunk = chunk[1:] if chunk[:1] == b"\n" else chunk
-            self._skip_lf = False
         rest += chunk
         if self._at_start:
             if len(rest) < len(_BOM) and _BOM.startswith(rest):

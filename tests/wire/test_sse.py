@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mcpgateway.wire.sse import COMMENT, EventTooLarge, Frame, Parser, encode
@@ -92,6 +92,7 @@ streams = st.tuples(
 
 
 @given(streams, st.lists(st.integers(0, 200), max_size=8))
+@example(b"data: x\n: c\r\n", [12, 12])
 def test_any_cut_gives_the_same_frames(data: bytes, cuts: list[int]) -> None:
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     chunks = [data[start:end] for start, end in pairwise(bounds)]
