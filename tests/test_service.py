@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,14 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Request
+from mcpgateway.app import Service
 from mcpgateway.catalog.rules import ToolRules
-from mcpgateway.config.model import HttpServer, InProcessServer, Limits, Listen, Tls
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Limits, Listen, Tls
+from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.server import bind
 from mcpgateway.wire.waiting import Wait
+from tests.calls.doubles import handshake, legacy, space
+from tests.calls.newsroom import newsroom
 from tests.fronts.site import GUARD, Client, Site, adapters, call, request, site, text
 from tests.wire.http1.certificates import issued, trusting
 
@@ -162,6 +167,23 @@ async def test_the_end_drains_a_listener_that_has_moved_too() -> None:
         gateway.reload(port=free_port())
         gateway.stop.set()
         assert "shutting down" in (await slow.answer()).json["error"]["message"]
+
+
+@pytest.mark.parametrize("attempt", range(10))
+async def test_surroundings_that_are_cancelled_end_it_with_its_sessions(attempt: int) -> None:
+    """Several times, because the order in which tasks are cancelled is any."""
+    adapter = newsroom("h")
+    config = Config(listen=Listen(port=0), servers={"h": HttpServer("h", url="http://h/mcp")})
+    gateway = Gateway(config, {"h": adapter})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(Service(gateway).run, stop=trio.Event()))
+        await gateway.ready()
+        for id in "123":
+            caller = legacy()
+            await space(gateway, "h").initialize(caller, handshake(), id)
+            gateway.sessions.open(id, "h", caller)
+        nursery.cancel_scope.cancel(reason="the test is over")
+    assert (adapter.open, len(gateway.sessions)) == ([], 0)
 
 
 # ---- TLS -------------------------------------------------------------------------------------------------------------
