@@ -1338,6 +1338,7 @@ PROMISES = (
         "tests/runners/test_reload.py::test_reloads_under_load_cost_what_did_not_change_nothing",
         "tests/runners/test_reload.py::test_a_bad_file_changes_nothing_flags_win_and_the_state_file_follows",
         "tests/runners/test_reload.py::test_the_listener_moves_and_the_log_level_follows",
+        "tests/runners/test_reload.py::test_of_two_signals_in_a_row_the_last_file_wins",
     ),
     promise(
         "4.life.files",

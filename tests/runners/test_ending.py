@@ -136,6 +136,7 @@ def test_sigterm_with_everything_open_exits_with_0_in_time(tmp_path: Path, held:
 
     assert "shutting down" in answer["error"]["message"]
     assert status == 0
+    print(f"ended after {seconds:.2f} s")
     assert SHUTDOWN <= seconds < SHUTDOWN + SLACK
     assert held.gone_after(1)
 

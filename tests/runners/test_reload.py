@@ -93,8 +93,14 @@ class Caller:
 def children(pid: int, words: bytes) -> set[int]:
     """The child processes of a process whose environment has these words in it."""
     tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    found = {int(child) for task in tasks for child in task.read_text().split()}
-    return {child for child in found if words in Path(f"/proc/{child}/environ").read_bytes()}
+    return {int(child) for task in tasks for child in task.read_text().split() if words in environment_of(child)}
+
+
+def environment_of(pid: str) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""  # it has just ended
 
 
 def opened(path: Path, seconds: float = 10.0) -> int:
@@ -208,19 +214,67 @@ def test_what_a_killed_gateway_left_is_replaced_and_a_second_one_is_warned_of(tm
         assert json.loads(state.read_text())["pid"] == first.process.pid
 
 
+@pytest.mark.requirement("4.life.reload")
+def test_of_two_signals_in_a_row_the_last_file_wins(tmp_path: Path) -> None:
+    with configured(tmp_path, {"servers": {}}) as running:
+        file = tmp_path / "mcp-gateway.json"
+        for name in ("one", "two"):
+            file.write_text(json.dumps({"servers": {name: fixture()}}))
+            running.process.send_signal(signal.SIGHUP)
+        running.log.wait_for("1 server added (two)", 10)
+        with BareClient(running.url, "/mcp/two") as client:
+            assert client.call("echo", {"text": "hi"})["content"][0]["text"] == "hi"
+        running.process.send_signal(signal.SIGTERM)
+        assert running.ended() == 0
+
+
+class Terminal:
+    """A gateway with a terminal of its own; with ``nohup`` it was started to outlive it."""
+
+    def __init__(self, config: Path, *, nohup: bool) -> None:
+        self.pid, self._terminal = os.forkpty()
+        if self.pid == 0:
+            if nohup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            os.execv(sys.executable, [sys.executable, "-m", "runners.gateway", "--port", "0", "--config", str(config)])
+
+    def close(self) -> None:
+        os.close(self._terminal)
+
+    def ended(self) -> int:
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
 @pytest.mark.requirement("4.life.drain")
-def test_a_terminal_that_is_closed_ends_the_gateway(tmp_path: Path, held: Held) -> None:
+@pytest.mark.parametrize("nohup", [False, True], ids=["attached", "nohup"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*forkpty:DeprecationWarning")  # the child calls exec at once
+def test_a_terminal_that_is_closed_ends_the_gateway(nohup: bool, tmp_path: Path, held: Held) -> None:
     """SIGHUP is also what a terminal says when it goes, and then there is nobody left to reload for."""
-    config = tmp_path / "c.json"
-    config.write_text(json.dumps({"servers": {"a": held.server()}}))
-    pid, terminal = os.forkpty()
-    if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "runners.gateway", "--port", "0", "--config", str(config)])
+    config, state = tmp_path / "c.json", tmp_path / "state" / "gateway.json"
+    config.write_text(json.dumps({"servers": {"a": held.server()}, "state_dir": "state"}))
+    terminal = Terminal(config, nohup=nohup)
     try:
         held.wait_until_up()
-        os.close(terminal)
-        assert held.gone_after(10)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        before = wait_for_another(state, 0)
+        terminal.close()
+        if nohup:
+            wait_for_another(state, before)  # it has reloaded
+            os.kill(terminal.pid, signal.SIGTERM)
+        assert terminal.ended() == 0
+        assert held.gone_after(1)
     except BaseException:
-        os.kill(pid, signal.SIGKILL)
+        os.kill(terminal.pid, signal.SIGKILL)
         raise
+
+
+def wait_for_another(file: Path, inode: int, seconds: float = 10.0) -> int:
+    """Wait until a file has been replaced; the inode of the new one."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            found = file.stat().st_ino
+        except FileNotFoundError:
+            continue
+        if found != inode:
+            return found
+    raise AssertionError(f"{file} was not written in {seconds:g} s")
