@@ -337,10 +337,15 @@ class Gateway:
 
         :raises UnknownNamespace: there is none of that name
         """
-        found = self._namespaces.get(namespace)
+        find = partial(self._find, namespace)
+        find()
+        return Client(find)
+
+    def _find(self, name: str) -> Namespace:
+        found = self._namespaces.get(name)
         if found is None:
-            raise UnknownNamespace(f"there is no namespace or server {namespace!r}")
-        return Client(found)
+            raise UnknownNamespace(f"there is no namespace or server {name!r}")
+        return found
 
     async def list_tools(self, *, namespace: str = "") -> list[JSON]:
         """See `mcpgateway.calls.client.Client.list_tools`."""

@@ -28,7 +28,7 @@ from mcpgateway.config.model import (
     ServerConfig,
     StdioServer,
 )
-from mcpgateway.errors import GatewayError, InvalidParams, Reconfigured
+from mcpgateway.errors import GatewayError, InvalidParams, Reconfigured, UnknownNamespace
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.envelope import Envelope
 from mcpgateway.protocol.revisions import Era
@@ -504,6 +504,16 @@ async def test_servers_that_are_objects_stay(autojump_clock: trio.testing.MockCl
         assert list(gateway.servers) == ["a", "mine"]
         assert gateway.servers["mine"] is mine
         assert "content" in await gateway.call_tool("mine_echo")
+
+
+async def test_a_client_in_this_process_sees_the_namespace_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
+    async with running(config_of(pipe("a"))) as site:
+        merged, own = site.gateway.client(), site.gateway.client("a")
+        site.reload(config_of(pipe("b")))
+        await site.gateway.ready()
+        assert "content" in await merged.call_tool("b_echo")
+        with pytest.raises(UnknownNamespace):
+            await own.call_tool("echo")
 
 
 async def test_an_adapter_that_cannot_be_made_leaves_everything_as_it_was(
