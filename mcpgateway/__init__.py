@@ -1,6 +1,6 @@
 """Many MCP servers behind one endpoint: a trio library of rooms on a ladder, in which imports point down only.
 
-    app                  configuration -> servers, namespaces, fronts: `open_gateway`, `serve`
+    app                  configuration -> servers, namespaces, fronts: `open_gateway`, `serve`, `Service`
     web                  the cold HTTP routes
     fronts               how clients reach the gateway: Streamable HTTP
     gateway              owns the nurseries, knows the namespaces
@@ -27,7 +27,7 @@ from mcpgateway._version import VERSION
 
 if TYPE_CHECKING:
     from mcpgateway.adapters.base import Adapter, Link
-    from mcpgateway.app import open_gateway, serve
+    from mcpgateway.app import Service, open_gateway, serve
     from mcpgateway.config.loading import from_value, load, loads
     from mcpgateway.config.model import Config
     from mcpgateway.errors import ConfigError, ErrorReply, GatewayError
@@ -43,6 +43,7 @@ __all__ = [
     "Gateway",
     "GatewayError",
     "Link",
+    "Service",
     "__version__",
     "from_value",
     "load",
@@ -59,6 +60,7 @@ _HOMES = {
     "Gateway": "gateway",
     "GatewayError": "errors",
     "Link": "adapters.base",
+    "Service": "app",
     "from_value": "config.loading",
     "load": "config.loading",
     "loads": "config.loading",

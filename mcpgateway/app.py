@@ -8,13 +8,13 @@ HTTP front (20 ms), and the reading of files (15 ms).
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import attrs
 import trio
 
 from mcpgateway.adapters.base import Adapter
@@ -25,11 +25,15 @@ from mcpgateway.wire.shield import shielded
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from mcpgateway.config.differences import Differences
+    from mcpgateway.fronts.http import HttpFront
     from mcpgateway.wire.http1.exchange import Exchange
     from mcpgateway.wire.http1.requests import HttpRequest
 
 CLOSING: Final = 10.0
 """Seconds that closing all servers may take; each adapter's own bounds are well below."""
+ENDING: Final = 2.5
+"""Seconds after ``shutdown_timeout`` in which a served gateway has ended, whatever its clients and servers do."""
 
 
 @asynccontextmanager
@@ -63,29 +67,101 @@ async def open_gateway(
         raise problem
 
 
-async def serve(
+async def serve(  # noqa: ASYNC128  # `Service.run` says that it has started
     gateway: Gateway, *, stop: trio.Event, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Run a gateway with its HTTP front until ``stop`` is set; then drain, close and return.
+    """Run a gateway with its HTTP front until ``stop`` is set; see `Service.run`."""
+    await Service(gateway).run(stop=stop, task_status=task_status)
 
-    Says the URL as soon as it listens, which is before any server is up. ``shutdown_timeout`` bounds the calls that
-    are in flight at the end.
 
-    :raises OSError: the address cannot be listened on
+class Service:
+    """A gateway with its HTTP front, both of which can be given another configuration while they run.
+
+    :raises OSError: a file of ``listen.tls`` cannot be used
     """
-    from mcpgateway.fronts.http import HttpFront
 
-    front = HttpFront(gateway, gateway.config.listen, _cold_routes(gateway))
-    async with trio.open_nursery() as nursery:
-        url = await nursery.start(front.run)
-        await nursery.start(gateway.run)
-        task_status.started(url)
+    def __init__(self, gateway: Gateway) -> None:
+        from mcpgateway.fronts.http import HttpFront
+
+        self.gateway = gateway
+        self._cold = _cold_routes(gateway)
+        self._front = HttpFront(gateway, gateway.config.listen, self._cold)
+        self._former: set[HttpFront] = set()
+        """Fronts that another one has replaced, and that finish their calls."""
+        self._nursery: trio.Nursery | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, while it does."""
+        return self._front.url
+
+    async def run(self, *, stop: trio.Event, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until ``stop`` is set; then drain, close and return.
+
+        Says the URL as soon as it listens, which is before any server is up. Calls in flight at the end are given
+        ``shutdown_timeout``, and all of it ends within `ENDING` seconds more: children are killed then.
+
+        :raises OSError: the address cannot be listened on
+        """
+        gateway = self.gateway
+        async with trio.open_nursery() as self._nursery:
+            self._front.bind()
+            self._nursery.start_soon(self._front.run)
+            await self._nursery.start(gateway.run)
+            task_status.started(self._front.url)
+            by = math.inf
+            try:
+                await stop.wait()
+                timeout = gateway.config.shutdown_timeout
+                by = trio.current_time() + timeout + ENDING
+                async with trio.open_nursery() as draining:
+                    for front in (self._front, *self._former):
+                        draining.start_soon(front.drain, timeout)
+            finally:
+                await _close(gateway, by)
+                self._nursery.cancel_scope.cancel(reason="the gateway is closed")
+
+    def reconfigure(self, config: Config) -> Differences:
+        """Go on with another configuration: `Gateway.reconfigure`, and the listener.
+
+        A listener at another address, or with TLS where it was without, is opened before anything else is changed, and
+        clients of the old one finish their calls there. Certificates are read anew in any case.
+
+        :raises OSError: the listener cannot be opened, or a file of ``listen.tls`` cannot be used; nothing has changed
+        :raises ConfigError: as `Gateway.reconfigure`; nothing has changed
+        """
+        from mcpgateway.fronts.http import HttpFront, tls_context
+
+        assert self._nursery is not None, "it is not running"
+        before, listen = self.gateway.config.listen, config.listen
+        moved = (before.host, before.port) != (listen.host, listen.port)
+        if not moved and (before.tls is None) == (listen.tls is None):
+            tls = tls_context(listen)
+            differences = self.gateway.reconfigure(config)
+            self._front.reconfigure(listen, tls)
+            return differences
+        former, front = self._front, HttpFront(self.gateway, listen, self._cold)
+        if moved:
+            front.bind(beside=former)
         try:
-            await stop.wait()
-            await front.drain(gateway.config.shutdown_timeout)
+            differences = self.gateway.reconfigure(config)
+        except BaseException:
+            front.close()
+            raise
+        if not moved:
+            front.take_over(former)
+        former.close()
+        self._front = front
+        self._nursery.start_soon(front.run)
+        self._former.add(former)
+        self._nursery.start_soon(self._retire, former, config.shutdown_timeout)
+        return differences
+
+    async def _retire(self, front: HttpFront, timeout: float) -> None:
+        try:
+            await front.drain(timeout)
         finally:
-            await _close(gateway)
-            nursery.cancel_scope.cancel(reason="the gateway is closed")
+            self._former.discard(front)
 
 
 async def _configuration(config: Config | Mapping[str, object] | str | Path | None) -> Config:
@@ -110,17 +186,16 @@ def _gateway(config: Config, servers: Mapping[str, object]) -> Gateway:
         name: target if _is_adapter(target) else InProcessAdapter(name, target)  # type: ignore[misc]  # judged by shape
         for name, target in servers.items()
     }
-    added = {name: InProcessServer(name, module="object:given") for name in servers}
-    return Gateway(attrs.evolve(config, servers={**config.servers, **added}), adapters)
+    return Gateway(config, adapters, embedded={name: InProcessServer(name, module="object:given") for name in servers})
 
 
 def _is_adapter(target: object) -> bool:
     return hasattr(target, "connect") and hasattr(target, "server")
 
 
-async def _close(gateway: Gateway) -> None:
+async def _close(gateway: Gateway, by: float = math.inf) -> None:
     with shielded(CLOSING):
-        await gateway.aclose()
+        await gateway.aclose(by)
 
 
 def _cold_routes(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:

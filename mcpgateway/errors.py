@@ -229,6 +229,12 @@ class ShuttingDown(CallEnded):
     status = 503
 
 
+class Reconfigured(CallEnded):
+    """The configuration of what a stream listens to has changed; its client is to listen anew."""
+
+    status = 503
+
+
 # ---- ours ----------------------------------------------------------------------------------------------------------
 
 

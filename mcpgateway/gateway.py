@@ -1,11 +1,12 @@
-"""The gateway: owns the servers and what their calls share, and knows the namespaces."""
+"""The gateway: owns the servers and what their calls share, knows the namespaces, and changes both while it runs."""
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 
 import attrs
@@ -16,16 +17,18 @@ from mcpgateway._version import VERSION
 from mcpgateway.adapters.base import Adapter
 from mcpgateway.adapters.factory import Commons, adapter_for
 from mcpgateway.calls.call import Dispatcher
-from mcpgateway.calls.changes import Changes, ChangesStatistics
+from mcpgateway.calls.changes import Changes, ChangesStatistics, Shown
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
-from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules, resolve_mode
-from mcpgateway.config.model import Config, StdioServer
-from mcpgateway.errors import JSON, UnknownNamespace
+from mcpgateway.config.differences import Differences, compare
+from mcpgateway.config.model import Config, ServerConfig, StdioServer
+from mcpgateway.config.plan import Plan, enabled, plans
+from mcpgateway.errors import JSON, Reconfigured, UnknownNamespace
 from mcpgateway.servers.server import Server, ServerStatistics
+from mcpgateway.sessions.caller import ModernCallers
 from mcpgateway.sessions.sealing import Sealer, load_keys
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.bounds import Bounds, BoundStatistics
@@ -57,10 +60,19 @@ class Gateway:
     """Servers behind namespaces. Made by `mcpgateway.open_gateway`, or run with `run` in a nursery of your own.
 
     ``adapters`` replace the adapters of configured servers, by name: how tests and embedders bring their own.
+    ``embedded`` are servers beside the configured ones, which stay whatever the configuration.
     """
 
-    def __init__(self, config: Config, adapters: Mapping[str, Adapter] | None = None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: Config,
+        adapters: Mapping[str, Adapter] | None = None,
+        *,
+        embedded: Mapping[str, ServerConfig] | None = None,
+    ) -> None:
+        self._embedded = dict(embedded or {})
+        self._adapters = dict(adapters or {})
+        self.config = config = self._whole(config)
         self.poller = Poller()
         self.sweeper = Sweeper()
         self.bounds = Bounds(config.listen.limits)
@@ -75,24 +87,38 @@ class Gateway:
             idle_timeout=config.listen.limits.session_idle_timeout,
             ended=self._session_ended,
         )
+        self.callers = ModernCallers()
+        self._life: trio.Nursery | None = None
         self._nursery: trio.Nursery | None = None
+        self._retiring: set[Server] = set()
+        """Servers that are no longer configured and finish their calls."""
+        self._former: dict[str, set[Server]] = {}
+        """Servers that a namespace had under an earlier configuration: its sessions may still own links there."""
+        self._was_ready = False
+        self._closed = False
         self.changes = Changes(self.sessions, self.namespace, Interests(self.dispatcher, self._soon), self._soon)
-        self.servers = self._make_servers(adapters or {})
-        self._namespaces = self._make_namespaces()
+        self._commons = Commons(self.poller, self.guard, self.login_path)
+        self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
+        self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the servers until cancelled; started as soon as they are starting. Close with `aclose` first."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.sweeper.run)
-            nursery.start_soon(self.poller.run)
-            nursery.start_soon(self.sessions.reap)
-            nursery.start_soon(self.login_path.run)
-            for server in self.servers.values():
-                nursery.start_soon(server.run, name=f"server {server.name}")
-            nursery.start_soon(self._run_errands)
-            task_status.started()
+            self._life = nursery
+            try:
+                nursery.start_soon(self.sweeper.run)
+                nursery.start_soon(self.poller.run)
+                nursery.start_soon(self.sessions.reap)
+                nursery.start_soon(self.login_path.run)
+                for server in self.servers.values():
+                    nursery.start_soon(server.run, name=f"server {server.name}")
+                nursery.start_soon(self._run_errands)
+                task_status.started()
+                await trio.sleep_forever()
+            finally:
+                self._life = None
 
     async def _run_errands(self) -> None:
         """What servers are told and asked that no client waits for. Ends with the gateway, done or not."""
@@ -106,25 +132,42 @@ class Gateway:
         if self._nursery is not None:
             self._nursery.start_soon(_run, errand)
 
-    async def aclose(self) -> None:
-        """End all sessions and servers gracefully, side by side, within the bounds of their adapters."""
+    async def aclose(self, by: float = math.inf) -> None:
+        """End all sessions and servers gracefully, side by side, within the bounds of their adapters.
+
+        ``by`` is the time (absolute, trio's) at which whatever has not ended by itself is ended: children are killed.
+        """
+        self._closed = True
         self.sessions.close_all()
+        if self._life is not None:
+            self._life.start_soon(self._cut, by)
         async with trio.open_nursery() as closing:
-            for server in self.servers.values():
+            for server in (*self.servers.values(), *self._retiring):
                 closing.start_soon(server.stop)
         await self.guard.aclose()
 
+    async def _cut(self, by: float) -> None:
+        await trio.sleep_until(by)
+        log.warning("not everything has ended in time; ending the rest at once")
+        assert self._life is not None
+        self._life.cancel_scope.cancel(reason="the time of the gateway is over")
+
     async def ready(self) -> None:
-        """Wait until every server has been tried once."""
-        for server in self.servers.values():
+        """Wait until every server that there is now has been tried once."""
+        for server in list(self.servers.values()):
             await server.tried.wait()
 
     @property
+    def waiting_for(self) -> list[str]:
+        """The servers without which the gateway is not ready yet. Those that a reload adds do not make it unready."""
+        return [] if self._was_ready else [name for name, server in self.servers.items() if not server.tried.is_set()]
+
+    @property
     def is_ready(self) -> bool:
-        return all(server.tried.is_set() for server in self.servers.values())
+        return not self.waiting_for
 
     def statistics(self) -> GatewayStatistics:
-        servers = tuple(server.statistics() for server in self.servers.values())
+        servers = tuple(server.statistics() for server in (*self._retiring, *self.servers.values()))
         return GatewayStatistics(
             servers, len(self.sessions), len(self.sweeper), self.changes.statistics(), self.bounds.statistics()
         )
@@ -132,67 +175,151 @@ class Gateway:
     def _session_ended(self, session: Session) -> None:
         self.changes.interests.ended(session)
         namespace = self._namespaces.get(session.namespace)
-        for server in namespace.servers if namespace is not None else ():
+        for server in {*(namespace.servers if namespace else ()), *self._former.get(session.namespace, ())}:
             server.end_owner(session.id)
+
+    # ---- another configuration ---------------------------------------------------------------------------------------
+
+    def reconfigure(self, config: Config, adapters: Mapping[str, Adapter] | None = None) -> Differences:
+        """Be the gateway of another configuration from now on; what is equal in both keeps running as it is.
+
+        Changed and removed servers finish the calls they have, for up to ``shutdown_timeout``; clients keep their
+        sessions and are told which lists have changed. Sessions of namespaces that have gone are closed. Added servers
+        are started, and not waited for. ``adapters`` are as in the constructor, beside those given before.
+
+        Does not look at ``listen`` beyond the bounds on sessions: that is the front's (`mcpgateway.app.Service`).
+
+        :raises ConfigError: a server cannot be made from its configuration; nothing has changed then
+        :raises RuntimeError: the gateway is closed
+        """
+        if self._closed:
+            raise RuntimeError("the gateway is closed")
+        config = self._whole(config)
+        differences = compare(self.config, config)
+        given = {**self._adapters, **(adapters or {})}
+        servers = enabled(config)
+        made = {
+            name: given.get(name) or adapter_for(servers[name], self._commons)
+            for name in (*differences.added, *differences.changed)
+        }
+        shown = {name: Shown.by(self._namespaces[name]) for name in differences.renewed}
+        self._was_ready = self.is_ready
+        self._adapters, self.config = given, config
+        self.bounds.change(config.listen.limits)
+        self.sessions.idle_timeout = config.listen.limits.session_idle_timeout
+        changed = self._reconfigure_servers(servers, differences, made)
+        self._reconfigure_namespaces(differences)
+        self._forget_keys({*differences.changed, *differences.removed})
+        self.changes.reconfigured(shown, changed)
+        self._close_sessions(differences.gone)
+        return differences
+
+    def _reconfigure_servers(
+        self, servers: Mapping[str, ServerConfig], differences: Differences, adapters: Mapping[str, Adapter]
+    ) -> list[Server]:
+        """Have just these servers; those that are reached in another way now."""
+        drain = self.config.shutdown_timeout
+        before, self.servers = self.servers, {}
+        for name, config in servers.items():
+            server = before.get(name)
+            if server is None:
+                server = self._make_server(config, adapters[name])
+                if self._life is not None:
+                    self._life.start_soon(server.run, name=f"server {name}")
+            elif name in differences.changed:
+                server.reconfigure(config, adapters[name], drain=drain)
+            else:
+                server.config = config
+            self.servers[name] = server
+        if self._life is not None:
+            for name in differences.removed:
+                self._retiring.add(before[name])
+                self._life.start_soon(self._retire, before[name], drain, name=f"server {name} retires")
+        return [self.servers[name] for name in differences.changed]
+
+    async def _retire(self, server: Server, drain: float) -> None:
+        try:
+            await server.retire(drain)
+        finally:
+            self._retiring.discard(server)
+            for former in self._former.values():
+                former.discard(server)
+
+    def _reconfigure_namespaces(self, differences: Differences) -> None:
+        before, self._namespaces = self._namespaces, {}
+        for name, plan in plans(self.config).items():
+            if name not in differences.renewed and name not in differences.opened:
+                self._namespaces[name] = before[name]
+                continue
+            namespace = self._namespaces[name] = self._make_namespace(plan)
+            if isinstance(namespace, MergedNamespace) and isinstance(was := before.get(name), MergedNamespace):
+                namespace.succeed(was)
+        for name in (*differences.renewed, *differences.gone):
+            before[name].retire()
+            self._former.setdefault(name, set()).update(before[name].servers)
+
+    def _forget_keys(self, servers: set[str]) -> None:
+        """Servers may share their links among clients in another way now."""
+        self.callers.clear()
+        for session in self.sessions:
+            for name in servers:
+                session.caller.keys.pop(name, None)
+            namespace = self._namespaces.get(session.namespace)
+            if namespace is not None and not namespace.passes_through:
+                session.caller.handshake = None
+
+    def _close_sessions(self, gone: Collection[str]) -> None:
+        """End the sessions of namespaces that there are no more, each once its calls have had their time."""
+        busy = False
+        for session in self.sessions:
+            if session.namespace in gone:
+                for wait in session.streams:
+                    wait.end(Reconfigured("there is no such namespace any more"))
+                busy = busy or bool(session.calls)
+                if not session.calls:
+                    self.sessions.close(session)
+        if busy and self._life is not None:
+            self._life.start_soon(self._close_late, self.config.shutdown_timeout)
+
+    async def _close_late(self, seconds: float) -> None:
+        """Nobody finds these sessions any more, so when exactly they are closed is all the same."""
+        await trio.sleep(seconds)
+        for session in self.sessions:
+            if session.namespace not in self._namespaces:
+                self.sessions.close(session)
 
     # ---- what there is -----------------------------------------------------------------------------------------------
 
-    def _make_servers(self, adapters: Mapping[str, Adapter]) -> dict[str, Server]:
-        commons = Commons(self.poller, self.guard, self.login_path)
-        enabled = {name: config for name, config in self.config.servers.items() if config.enabled}
-        children = sum(isinstance(config, StdioServer) for config in enabled.values())
-        return {
-            name: Server(
-                config,
-                adapters.get(name) or adapter_for(config, commons),
-                client_info=SERVER_INFO,
-                random=random.random,
-                lazy=isinstance(config, StdioServer) and children > self.config.lazy_above,
-                heard=self.changes.heard,
-                relinked=self.changes.relinked,
-            )
-            for name, config in enabled.items()
-        }
+    def _whole(self, config: Config) -> Config:
+        """A configuration with the servers that are objects, not configuration."""
+        return attrs.evolve(config, servers={**config.servers, **self._embedded}) if self._embedded else config
 
-    def _make_namespaces(self) -> dict[str, Namespace]:
-        config = self.config
-        found: dict[str, Namespace] = {}
-        if config.expose_servers or (config.expose_servers is None and not config.namespaces):
-            found[""] = self._namespace("", list(self.servers), config.naming, (), configured=False)
-            for name in self.servers:
-                found[name] = self._namespace(name, [name], Naming(), (), configured=True)
-        for name, namespace in config.namespaces.items():
-            servers = [server for server in namespace.servers if server in self.servers]
-            found[name] = self._namespace(name, servers, namespace.naming, (namespace.tools,), configured=True)
-        return found
+    def _make_server(self, config: ServerConfig, adapter: Adapter | None = None) -> Server:
+        children = sum(isinstance(each, StdioServer) for each in enabled(self.config).values())
+        return Server(
+            config,
+            adapter or self._adapters.get(config.name) or adapter_for(config, self._commons),
+            client_info=SERVER_INFO,
+            random=random.random,
+            lazy=isinstance(config, StdioServer) and children > self.config.lazy_above,
+            heard=self.changes.heard,
+            relinked=self.changes.relinked,
+        )
 
-    def _namespace(
-        self, name: str, names: list[str], naming: Naming, rules: tuple[ToolRules, ...], *, configured: bool
-    ) -> Namespace:
-        mode = resolve_mode(naming.mode, configured=configured, servers=len(names))
-        views = {
-            server: ServerView(self.servers[server].config.prefix, (self.servers[server].config.tools, *rules))
-            for server in names
-        }
-        if mode is NamingMode.RAW and len(names) == 1:
-            server = self.servers[names[0]]
-            view = views[server.name]
-            wait = self.config.startup_wait
-            return RawNamespace(name, server, view, self.dispatcher, self.changes, startup_wait=wait)
+    def _make_namespace(self, plan: Plan) -> Namespace:
+        servers = [self.servers[name] for name in plan.servers]
+        if plan.raw:
+            (server,) = servers
+            view, wait = plan.views[server.name], plan.startup_wait
+            return RawNamespace(plan.name, server, view, self.dispatcher, self.changes, startup_wait=wait)
         return MergedNamespace(
-            name,
-            [self.servers[server] for server in names],
-            views,
+            plan,
+            servers,
             self.dispatcher,
             self.changes,
-            naming=naming,
-            mode=mode,
             server_info=SERVER_INFO,
-            startup_wait=self.config.startup_wait,
-            list_timeout=self.config.list_timeout,
             sealer=self.sealer,
             sweeper=self.sweeper,
-            page_size=self.config.page_size,
         )
 
     def namespace(self, name: str = "") -> Namespace | None:
@@ -210,10 +337,15 @@ class Gateway:
 
         :raises UnknownNamespace: there is none of that name
         """
-        found = self._namespaces.get(namespace)
+        find = partial(self._find, namespace)
+        find()
+        return Client(find)
+
+    def _find(self, name: str) -> Namespace:
+        found = self._namespaces.get(name)
         if found is None:
-            raise UnknownNamespace(f"there is no namespace or server {namespace!r}")
-        return Client(found)
+            raise UnknownNamespace(f"there is no namespace or server {name!r}")
+        return found
 
     async def list_tools(self, *, namespace: str = "") -> list[JSON]:
         """See `mcpgateway.calls.client.Client.list_tools`."""

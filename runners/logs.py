@@ -1,21 +1,34 @@
-"""How a runner logs: to standard error, as text for people or as JSON lines for machines."""
+"""How a runner logs: to standard error, as text for people or as JSON lines for machines, and never waiting for it."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from datetime import UTC, datetime
+
+from runners import stderr
 
 FORMATS = ("text", "json")
 LEVELS = ("debug", "info", "warning", "error")
 
 
 def configure(level: str, format: str) -> None:
-    """Send the log to standard error; standard output belongs to whatever the runner prints."""
-    handler = logging.StreamHandler(sys.stderr)
+    """Send the log to standard error; standard output belongs to whatever the runner prints. May be called again."""
+    handler = _Handler()
     handler.setFormatter(_Json() if format == "json" else _Text("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            stderr.line(self.format(record))
+        except Exception:
+            self.handleError(record)  # an entry whose arguments do not fit its text: a mistake of ours
+
+    def flush(self) -> None:
+        """At the end of the process; standard error is told of each line at once."""
+        stderr.flush()
 
 
 def _one_line(text: str) -> str:

@@ -57,19 +57,26 @@ def two_dashes(arguments: Sequence[str]) -> list[str]:
 
 
 def configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
-    """The configuration that the options, the environment or the lookup name; exits with the problems if it is bad.
+    """As `find_configuration`; exits with the problems if it is bad."""
+    try:
+        return find_configuration(explicit, demo=demo)
+    except ConfigError as problem:
+        fail(str(problem))
+
+
+def find_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
+    """The configuration that the options, the environment or the lookup name.
 
     ``demo`` adds the bundled servers, and looks for no file that is not named with ``--config``.
+
+    :raises ConfigError: there is none, or it is bad
     """
     if demo and explicit is None:
         return Loaded(Config(servers=DEMO), [])
-    try:
-        path = find(explicit, env=os.environ, cwd=Path(), home=Path.home())
-        if path is None:
-            fail(explain_places(cwd=Path(), home=Path.home()))
-        loaded = load(path, env=os.environ)
-    except ConfigError as problem:
-        fail(str(problem))
+    path = find(explicit, env=os.environ, cwd=Path(), home=Path.home())
+    if path is None:
+        raise ConfigError([explain_places(cwd=Path(), home=Path.home())])
+    loaded = load(path, env=os.environ)
     config = loaded.config
     return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)
 

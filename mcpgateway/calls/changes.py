@@ -8,7 +8,7 @@ which its GET stream drains. (Sessions that pass through to one HTTP server one 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -18,12 +18,12 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link
 from mcpgateway.calls.call import key_for
-from mcpgateway.calls.interests import Interests, Soon
+from mcpgateway.calls.interests import Channel, Interests, Soon
 from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
 from mcpgateway.calls.relay import LOG, may_ask
 from mcpgateway.calls.targets import level_of, named
 from mcpgateway.catalog.items import Kind
-from mcpgateway.errors import GatewayError, InvalidParams, TooBusy
+from mcpgateway.errors import GatewayError, InvalidParams, Reconfigured, TooBusy
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey
@@ -73,6 +73,22 @@ class _Renewal:
     method: str
 
 
+@attrs.frozen
+class Shown:
+    """What a namespace was to its sessions, to be remembered when another takes its place."""
+
+    servers: frozenset[Server]
+    verbatim: bool
+    passes_through: bool
+    tells: tuple[str, ...]
+    """The notifications of changed lists that its servers had promised."""
+
+    @classmethod
+    def by(cls, namespace: Namespace) -> Shown:
+        tells = dict.fromkeys(method for server in namespace.servers for method in telling(server))
+        return cls(frozenset(namespace.servers), namespace.verbatim, namespace.passes_through, tuple(tells))
+
+
 class Changes:
     """Brings messages of servers to sessions. ``find`` looks a namespace up by name; ``soon`` runs tasks."""
 
@@ -96,13 +112,13 @@ class Changes:
 
     async def listen(self, namespace: Namespace, session: Session, wait: Wait, back: StreamBack) -> None:
         """Bring a session its messages until ``wait`` is ended; see `mcpgateway.calls.namespace.Namespace.listen`."""
-        servers = [server for server in namespace.servers if speaks(server, Era.LEGACY)]
         session.outbox.attach(wait)
         try:
-            async with self.interests.listening((server, key_for(session.caller, server)) for server in servers):
-                await back.open()
-                await session.outbox.drain(wait, back)
+            self.interests.listen(session, _channels(namespace, session))
+            await back.open()
+            await session.outbox.drain(wait, back)
         finally:
+            self.interests.listen(session, ())
             session.outbox.detach()
 
     def _deliver(self, session: Session, message: Message) -> None:
@@ -189,14 +205,8 @@ class Changes:
     def relinked(self, server: Server, key: LinkKey) -> None:
         """A server that is listened to is there anew: what it lists may have changed, and it knows of no wishes."""
         self.interests.relinked((server, key))
-        negotiated = server.spoken.get(Era.LEGACY)
-        if negotiated is None:
-            return
-        capabilities = members_of(negotiated.capabilities)
-        for method, name in _CAPABILITY.items():
-            value = value_of(capabilities[name]) if name in capabilities else None
-            if isinstance(value, dict) and value.get("listChanged"):
-                self._stale(server, key, method)
+        for method in telling(server):
+            self._stale(server, key, method)
 
     def _stale(self, server: Server, key: LinkKey, method: str) -> None:
         """Have listings made anew, once for all that see the same, and their sessions told."""
@@ -224,23 +234,80 @@ class Changes:
             again = namespace is not None
             while again and namespace is not None:
                 self._renewals[renewal] = False
-                await self._tell(renewal, namespace)
+                await self._tell(namespace, renewal.method, partial(self._of_namespace, renewal))
                 again = self._renewals[renewal]
         finally:
             self._renewals.pop(renewal, None)
 
-    async def _tell(self, renewal: _Renewal, namespace: Namespace) -> None:
+    async def _tell(self, namespace: Namespace, method: str, sessions: Callable[[], list[Session]]) -> None:
         """Make what a namespace lists anew, then tell the sessions that have seen something else."""
-        sessions = self._of_namespace(renewal)
-        if not sessions:
+        first = next(iter(sessions()), None)
+        if first is None:
             return
-        prints = {kind: await namespace.renew(sessions[0].caller, kind) for kind in KINDS[renewal.method]}
-        for session in self._of_namespace(renewal):
+        prints = {kind: await namespace.renew(first.caller, kind) for kind in KINDS[method]}
+        for session in sessions():
             seen = [kind for kind in prints if kind.value in session.seen]
             if seen and all(session.seen[kind.value] == prints[kind] for kind in seen):
                 continue
             session.seen |= {kind.value: mark for kind in seen if (mark := prints[kind]) is not None}
-            self._deliver(session, jsonrpc.notification(renewal.method))
+            self._deliver(session, jsonrpc.notification(method))
+
+    # ---- another configuration ---------------------------------------------------------------------------------------
+
+    def reconfigured(self, before: Mapping[str, Shown], changed: Collection[Server]) -> None:
+        """Namespaces are other ones now, found anew by name; ``before`` is what those showed whose place they take.
+
+        ``changed`` are servers that are reached in another way.
+        """
+        self.interests.reconfigured(self._sees)
+        for session in self.interests.listeners:
+            namespace = self._find(session.namespace)
+            self.interests.listen(session, () if namespace is None else _channels(namespace, session))
+        groups: dict[tuple[str, bytes], None] = {}
+        for session in self._sessions:
+            was, now = before.get(session.namespace), self._find(session.namespace)
+            if was is None or now is None:
+                continue
+            if was.verbatim or now.verbatim:
+                self._tell_unseen(session, was, changed)
+            else:
+                groups[session.namespace, session.caller.capability_set] = None
+        for name, capability_set in groups:
+            self.soon(partial(self._tell_seen, name, capability_set))
+
+    def _sees(self, session: Session, server: Server) -> bool:
+        namespace = self._find(session.namespace)
+        return namespace is not None and server in namespace.servers
+
+    def _tell_unseen(self, session: Session, was: Shown, changed: Collection[Server]) -> None:
+        """Tell a session that everything may have changed: what it saw, nobody here knows."""
+        for method in was.tells:
+            self._deliver(session, jsonrpc.notification(method))
+        if was.passes_through:
+            # Its stream is one of its server's: the client opens another, which begins with what it is to be told.
+            session.moved = not was.servers.isdisjoint(changed)
+            for wait in session.streams:
+                wait.end(Reconfigured("the configuration of the server has changed"))
+
+    async def _tell_seen(self, name: str, capability_set: bytes) -> None:
+        """Tell the sessions of a namespace what they would see otherwise now, and again once its servers are there."""
+        starting = True
+        while starting and (namespace := self._find(name)) is not None:
+            starting = any(not server.tried.is_set() for server in namespace.servers)
+            for method in KINDS:
+                await self._tell(namespace, method, partial(self._that_saw, name, capability_set, method))
+            for server in namespace.servers:
+                await server.tried.wait()
+
+    def _that_saw(self, name: str, capability_set: bytes, method: str) -> list[Session]:
+        """The sessions of a namespace with these capabilities that were shown what a notification is about."""
+        return [
+            session
+            for session in self._sessions
+            if session.namespace == name
+            and session.caller.capability_set == capability_set
+            and any(kind.value in session.seen for kind in KINDS[method])
+        ]
 
     def renewed(self, namespace: str, capability_set: bytes, kind: Kind, fingerprint: int) -> None:
         """A merged listing was made anew because a server came late: tell the sessions that have seen another."""
@@ -254,6 +321,26 @@ class Changes:
     def _of_namespace(self, renewal: _Renewal) -> list[Session]:
         concerned = self._concerned(renewal.server, renewal.key)
         return [session for session in concerned if session.namespace == renewal.namespace]
+
+
+def _channels(namespace: Namespace, session: Session) -> list[Channel]:
+    """What the client of a session listens to."""
+    servers = [server for server in namespace.servers if speaks(server, Era.LEGACY)]
+    return [(server, key_for(session.caller, server)) for server in servers]
+
+
+def telling(server: Server) -> tuple[str, ...]:
+    """The notifications of changed lists that a server has promised, as far as is known; legacy."""
+    negotiated = server.spoken.get(Era.LEGACY)
+    if negotiated is None:
+        return ()
+    capabilities = members_of(negotiated.capabilities)
+    found = {name: value_of(capabilities[name]) for name in _CAPABILITY.values() if name in capabilities}
+    return tuple(
+        method
+        for method, name in _CAPABILITY.items()
+        if isinstance(value := found.get(name), dict) and value.get("listChanged")
+    )
 
 
 def _about(message: Message, uri: str) -> Message:

@@ -29,10 +29,12 @@ class Client:
 
     Every method raises `ErrorReply` for a JSON-RPC error of the server, another `GatewayError` where no server could
     answer, and `trio.TooSlowError` past its ``timeout`` (seconds). A call that is cancelled is cancelled at the server.
+
+    ``find`` gives the namespace as it is when a call is made; it may be another one after a reload.
     """
 
-    def __init__(self, namespace: Namespace) -> None:
-        self._namespace = namespace
+    def __init__(self, find: Callable[[], Namespace]) -> None:
+        self._find = find
         self._caller = Caller(None, LATEST_LEGACY, jsonrpc.raw_of({}))
 
     async def request(
@@ -47,7 +49,7 @@ class Client:
         message = jsonrpc.request(b"1", method, params or {})
         wait = Wait()
         with trio.fail_after(timeout) if timeout is not None else trio.CancelScope():
-            reply = await self._namespace.serve(self._caller, message, wait, _ProgressBack(on_progress))
+            reply = await self._find().serve(self._caller, message, wait, _ProgressBack(on_progress))
         if reply.message.error is not None:
             raise jsonrpc.error_reply(reply.message)
         result = jsonrpc.value_of(reply.message.result or b"{}")

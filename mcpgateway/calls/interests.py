@@ -51,6 +51,8 @@ class Interests:
         self._dispatcher = dispatcher
         self._soon = soon
         self._listening: Counter[Channel] = Counter()
+        self._streams: dict[Session, tuple[Channel, ...]] = {}
+        """What each client listens to that has a stream open."""
         self._turns: dict[tuple[Channel, str], trio.Lock] = {}
 
     # ---- what clients ask --------------------------------------------------------------------------------------------
@@ -153,20 +155,59 @@ class Interests:
 
     # ---- what follows from it ----------------------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def listening(self, channels: Iterable[Channel]) -> AsyncIterator[None]:
-        """Have the links of these channels kept while a client listens to what their servers say."""
-        channels = list(channels)
+    def listen(self, session: Session, channels: Iterable[Channel]) -> None:
+        """Have the links of these channels kept while a client listens to what their servers say, and of no others."""
+        before = self._streams.pop(session, ())
+        channels = tuple(channels)
+        if channels:
+            self._streams[session] = channels
         self._listening.update(channels)
         for server, key in channels:
             if not server.lazy:
                 server.keep(key)
-        try:
-            yield
-        finally:
-            self._listening.subtract(channels)
-            self._listening = +self._listening
-            self._settle(channels)
+        self._listening.subtract(before)
+        self._listening = +self._listening
+        self._settle(before)
+
+    @property
+    def listeners(self) -> tuple[Session, ...]:
+        """The sessions whose clients listen."""
+        return tuple(self._streams)
+
+    def reconfigured(self, concerns: Callable[[Session, Server], bool]) -> None:
+        """Servers, or their links, are other ones: what sessions want goes on where they still have to do with it.
+
+        ``concerns`` says whether a session still sees a server.
+        """
+        left: set[Channel] = set()
+        moved: set[Channel] = set()
+        for channel, uri, session, shown in self.subscriptions.entries():
+            now = self._channel_now(channel, session, concerns)
+            if now != channel:
+                left.add(channel)
+                if self.subscriptions.remove(channel, uri, session):
+                    self._unsubscribe_soon(channel, uri, session.caller)
+                if now is not None:
+                    self.subscriptions.add(now, uri, session, shown)
+                    moved.add(now)
+        for channel, session, level in self.levels.entries():
+            now = self._channel_now(channel, session, concerns)
+            if now != channel:
+                left.add(channel)
+                self.levels.unset(channel, session)
+                if now is not None:
+                    self.levels.set(now, session, level)
+                    moved.add(now)
+        for channel in moved:
+            channel[0].keep(channel[1])
+            self._soon(partial(self._restore, channel, anew=True))
+        self._settle(left)
+
+    def _channel_now(
+        self, channel: Channel, session: Session, concerns: Callable[[Session, Server], bool]
+    ) -> Channel | None:
+        server = channel[0]
+        return (server, key_for(session.caller, server)) if concerns(session, server) else None
 
     def ended(self, session: Session) -> None:
         """A session has ended, and with it what it alone wanted."""
@@ -201,15 +242,16 @@ class Interests:
                 await self._ask(channel[0], caller, UNSUBSCRIBE, {"uri": uri})
         self._settle([channel])
 
-    async def _relevel(self, channel: Channel) -> None:
+    async def _relevel(self, channel: Channel, *, anew: bool = False) -> None:
         async with self._turn(channel, "", Wait()):
             found = self.levels.most_verbose(channel)
-            if found is not None and channel[0].is_linked(channel[1]):
+            if found is not None and (anew or channel[0].is_linked(channel[1])):
                 level, session = found
                 await self._ask(channel[0], session.caller, SET_LEVEL, {"level": level})
 
-    async def _restore(self, channel: Channel) -> None:
-        await self._relevel(channel)
+    async def _restore(self, channel: Channel, *, anew: bool = False) -> None:
+        """Tell a server what is wanted of it; with ``anew`` also where that has a link made."""
+        await self._relevel(channel, anew=anew)
         for uri, session in self.subscriptions.uris(channel).items():
             async with self._turn(channel, uri, Wait()):
                 if self.subscriptions.anyone(channel, uri):

@@ -25,9 +25,9 @@ from mcpgateway.calls.tasks import METHODS as TASK_METHODS
 from mcpgateway.calls.tasks import Tasks
 from mcpgateway.catalog.items import SERVER_META, Kind
 from mcpgateway.catalog.naming import Target
-from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
 from mcpgateway.catalog.templates import template_routes
-from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound, ServerError
+from mcpgateway.config.plan import Plan
+from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound, Reconfigured, ServerError
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.answers import answer_initialize, discover_result
 from mcpgateway.protocol.capabilities import declared, merge_capabilities
@@ -54,48 +54,44 @@ Answer = Callable[[Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"],
 
 
 class MergedNamespace:
-    """Several servers as one. ``views`` are in config order; see `mcpgateway.calls.namespace.Namespace`."""
+    """Several servers as one; see `mcpgateway.calls.namespace.Namespace`."""
 
     def __init__(
         self,
-        name: str,
+        plan: Plan,
         servers: Sequence[Server],
-        views: Mapping[str, ServerView],
         dispatcher: Dispatcher,
         changes: Changes,
         *,
-        naming: Naming,
-        mode: NamingMode,
         server_info: Raw,
-        startup_wait: float,
-        list_timeout: float,
         sealer: Sealer,
         sweeper: Sweeper,
-        page_size: int = 1000,
     ) -> None:
-        self.name = name
+        self.name = plan.name
         self.servers = tuple(servers)
         self._by_name = {server.name: server for server in servers}
         self._dispatcher = dispatcher
         self._changes = changes
         self._server_info = server_info
-        self._startup_wait = startup_wait
-        self._list_timeout = list_timeout
+        self._startup_wait = plan.startup_wait
+        self._list_timeout = plan.list_timeout
         self._sweeper = sweeper
-        self._page_size = page_size
-        self._cursors = Cursors(sealer, name)
+        self._page_size = plan.page_size
+        self._subscribed: set[Wait] = set()
+        """Subscriptions of modern clients."""
+        self._cursors = Cursors(sealer, plan.name)
         self._tasks = Tasks()
         self._mirrors = Mirrors(dispatcher)
         self._tables = Tables(
             dispatcher,
             self.servers,
-            views,
-            naming=naming,
-            mode=mode,
-            startup_wait=startup_wait,
-            list_timeout=list_timeout,
+            plan.views,
+            naming=plan.naming,
+            mode=plan.mode,
+            startup_wait=plan.startup_wait,
+            list_timeout=plan.list_timeout,
             soon=changes.soon,
-            changed=partial(changes.renewed, name),
+            changed=partial(changes.renewed, plan.name),
         )
         self._answers: dict[str, Answer] = {
             "completion/complete": self._complete,
@@ -120,6 +116,19 @@ class MergedNamespace:
     @property
     def passes_through(self) -> bool:
         return False
+
+    @property
+    def verbatim(self) -> bool:
+        return False
+
+    def succeed(self, before: MergedNamespace) -> None:
+        """Take another's place: what it knew of tasks goes on, and what its servers listed stands until listed anew."""
+        self._tasks = before._tasks
+        self._tables.inherit(before._tables)
+
+    def retire(self) -> None:
+        for wait in list(self._subscribed):
+            wait.end(Reconfigured("the configuration of the namespace has changed"))
 
     # ---- what the gateway is asked itself ----------------------------------------------------------------------------
 
@@ -426,7 +435,11 @@ class MergedNamespace:
 
         asked = parts(wanted, self._offers(caller), await self._targets(caller, wanted))
         subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))
-        return await subscription.run(wait, self._sweeper, self._list_timeout)
+        self._subscribed.add(wait)
+        try:
+            return await subscription.run(wait, self._sweeper, self._list_timeout)
+        finally:
+            self._subscribed.discard(wait)
 
     def _offers(self, caller: Caller) -> dict[str, Mapping[str, JSON] | None]:
         """The modern capabilities of all servers that may speak the era; ``None`` where they are not known yet."""

@@ -44,6 +44,10 @@ class Namespace(Protocol):
     def passes_through(self) -> bool:
         """Whether each legacy session here has a link of its own to the one server, on which all is as it is said."""
 
+    @property
+    def verbatim(self) -> bool:
+        """Whether what is listed here passes unseen, so that nobody but its clients knows what they were shown."""
+
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         """Answer a legacy handshake: the raw ``InitializeResult``, and whether a session is to be kept.
 
@@ -85,6 +89,9 @@ class Namespace(Protocol):
 
     async def notify(self, caller: Caller, message: Message) -> None:
         """Pass a notification of a client on to whom it concerns."""
+
+    def retire(self) -> None:
+        """Another namespace takes its place, or none: end its subscriptions, whose clients are to subscribe anew."""
 
 
 def forwarded(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:

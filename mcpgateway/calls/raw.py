@@ -13,7 +13,7 @@ import msgspec
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Done, NoStream, Reply
+from mcpgateway.adapters.base import Back, Done, Event, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes
 from mcpgateway.calls.interests import LASTING
@@ -28,7 +28,14 @@ from mcpgateway.catalog.items import Kind, read
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import ErrorReply, InvalidParams, MethodNotFound, ServerUnavailable, ShuttingDown
+from mcpgateway.errors import (
+    ErrorReply,
+    InvalidParams,
+    MethodNotFound,
+    Reconfigured,
+    ServerUnavailable,
+    ShuttingDown,
+)
 from mcpgateway.jsonrpc import Message, members_of, raw_of
 from mcpgateway.protocol.answers import requested_revision
 from mcpgateway.protocol.negotiated import Negotiated
@@ -36,6 +43,7 @@ from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.sessions.outbox import Outbox
 from mcpgateway.wire.waiting import Wait, interruptible
 
 _LOOKED_AT = LASTING | {"tools/list"}
@@ -67,6 +75,8 @@ class RawNamespace:
     ) -> None:
         self.name = name
         self.servers = (server,)
+        self._subscribed: set[Wait] = set()
+        """Subscriptions of modern clients."""
         self._server = server
         self._view = view
         self._dispatcher = dispatcher
@@ -86,6 +96,10 @@ class RawNamespace:
     @property
     def passes_through(self) -> bool:
         return self._server.isolation(Era.LEGACY) is Isolation.SESSION
+
+    @property
+    def verbatim(self) -> bool:
+        return True
 
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         server = self._server
@@ -127,6 +141,8 @@ class RawNamespace:
         if message.method in LASTING and caller.session is not None and not self.passes_through:
             return await self._changes.interests.serve(server, caller.session, message, wait, back)
         along: Mapping[bytes, bytes] | None = forwarded(headers) if headers is not None else None
+        if message.method == LISTEN:
+            return await self._subscribe(caller, message, wait, back, along)
         if self._direct is not None:
             if message.method == "tools/call":
                 name = named(message, "name")
@@ -145,15 +161,26 @@ class RawNamespace:
         self, caller: Caller, message: Message, wait: Wait, back: Back, along: Mapping[bytes, bytes] | None
     ) -> Reply:
         """The server's reply, with what the client's era requires of every result."""
-        try:
-            reply = await self._dispatcher.call(self._server, caller, message, wait, back, along)
-        except ShuttingDown:
-            if message.method != LISTEN:
-                raise
-            return ended(message)
+        reply = await self._dispatcher.call(self._server, caller, message, wait, back, along)
         if message.method == "tools/list":
             self._seen(reply)
         return complete(message.method or "", reply) if caller.era is Era.MODERN else reply
+
+    async def _subscribe(
+        self, caller: Caller, message: Message, wait: Wait, back: Back, along: Mapping[bytes, bytes] | None
+    ) -> Reply:
+        """``subscriptions/listen`` (2026-07-28), which ends gracefully when it is the gateway that ends it."""
+        self._subscribed.add(wait)
+        try:
+            return await self._whole(caller, message, wait, back, along)
+        except (ShuttingDown, Reconfigured):
+            return ended(message)
+        finally:
+            self._subscribed.discard(wait)
+
+    def retire(self) -> None:
+        for wait in list(self._subscribed):
+            wait.end(Reconfigured(f"the configuration of server {self._server.name!r} has changed"))
 
     def begin(
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
@@ -190,13 +217,18 @@ class RawNamespace:
         return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
+        session = caller.session
         if self._passes(caller):
+            if session is not None:
+                last_event = None if session.moved else last_event
+                session.moved = False
+                back = _Prefaced(back, session.outbox)
             await self._dispatcher.listen(self._server, caller, last_event, wait, back)
             return
-        if caller.session is None:
+        if session is None:
             await trio.lowlevel.checkpoint()
             raise NoStream("there is a stream in sessions only")
-        await self._changes.listen(self, caller.session, wait, back)
+        await self._changes.listen(self, session, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
         await trio.lowlevel.checkpoint()
@@ -211,6 +243,20 @@ class RawNamespace:
             return  # on a wire in common the client's ids mean nothing, or somebody else's call
         if message.method != "notifications/initialized":  # the link said so when it was made
             await self._dispatcher.tell(self._server, caller, message)
+
+
+class _Prefaced:
+    """The way to a client whose stream is a server's own, and begins with what the gateway has to say."""
+
+    def __init__(self, back: StreamBack, outbox: Outbox) -> None:
+        self._back = back
+        self._outbox = outbox
+        self.send = back.send
+
+    async def open(self) -> None:
+        await self._back.open()
+        while (message := self._outbox.take()) is not None:
+            await self._back.send(Event(message))
 
 
 def _offered(result: Raw, params: Raw, spoken: str) -> Raw:

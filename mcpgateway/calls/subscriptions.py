@@ -4,7 +4,7 @@ The client's one subscription is one at each server that it concerns. It is ackn
 honour; what they tell comes under the client's names and its subscription id. A server that ends its part ends no
 other's; one that is lost is listened to again as soon as it is back, and since nobody knows what it would have told
 meanwhile, the client is told that what it listens to has changed. The subscription ends when all parts have, when the
-client goes, or with the gateway: gracefully then.
+client goes, or with the gateway or its namespace: gracefully then.
 
 What goes to whom, and what comes back, are pure functions; `Subscription` is the I/O around them.
 """
@@ -25,7 +25,7 @@ from mcpgateway.adapters.base import Back, Event, Reply
 from mcpgateway.backoff import Backoff
 from mcpgateway.catalog.items import Kind
 from mcpgateway.catalog.naming import Target
-from mcpgateway.errors import JSON, EraMismatch, GatewayError, InvalidParams, ServerError, ShuttingDown
+from mcpgateway.errors import JSON, EraMismatch, GatewayError, InvalidParams, Reconfigured, ServerError, ShuttingDown
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
@@ -170,6 +170,7 @@ class Subscription:
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._message = message
+        self._meta = {SUBSCRIPTION_ID: Raw(message.id or b"null")}
         self._parts = parts
         self._back = back
         self._listen = listen
@@ -200,9 +201,18 @@ class Subscription:
                         await trio.sleep_forever()  # nothing to tell, and the client may well keep listening
         except ShuttingDown:
             pass
+        except Reconfigured:
+            await self._tell_all()
         finally:
             sweeper.discard(wait)
         return ended(self._message)
+
+    async def _tell_all(self) -> None:
+        """Whatever the client listens to may have changed."""
+        if self._acknowledged.is_set():
+            for member, method in TOLD.items():
+                if any(honoured.get(member) is True for honoured in self._honoured.values()):
+                    await self._tell(Event(jsonrpc.notification(method, {"_meta": self._meta})))
 
     async def _acknowledge(self, patience: float) -> None:
         if self._unheard:
@@ -211,8 +221,7 @@ class Subscription:
         union = united(
             (self._parts[server], self._honoured[server]) for server in self._parts if server in self._honoured
         )
-        meta = {SUBSCRIPTION_ID: Raw(self._message.id or b"null")}
-        await self._tell(Event(jsonrpc.notification(ACKNOWLEDGED, {"notifications": union, "_meta": meta})))
+        await self._tell(Event(jsonrpc.notification(ACKNOWLEDGED, {"notifications": union, "_meta": self._meta})))
         self._acknowledged.set()
 
     async def _one(self, server: str, part: Part) -> None:
@@ -234,12 +243,11 @@ class Subscription:
     async def _resumed(self, server: str, honoured: Mapping[str, JSON]) -> None:
         """A server that was lost is listened to again: what it would have told meanwhile, nobody knows."""
         del self._lost[server]
-        meta = {SUBSCRIPTION_ID: Raw(self._message.id or b"null")}
         for member, method in TOLD.items():
             if honoured.get(member) is True:
                 for kind in CHANGED[method]:
                     await self._stale(kind)
-                await self._tell(Event(jsonrpc.notification(method, {"_meta": meta})))
+                await self._tell(Event(jsonrpc.notification(method, {"_meta": self._meta})))
 
     def _note(self, server: str, honoured: Mapping[str, JSON]) -> None:
         if server in self._unheard:

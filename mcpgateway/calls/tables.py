@@ -87,6 +87,16 @@ class Tables:
         self._late: set[tuple[Era | None, bytes, Kind, str]] = set()
         """Listings that are being made in the background."""
 
+    def inherit(self, before: Tables) -> None:
+        """Begin with what the servers here last listed for another namespace, as far as they are the same ones."""
+        names = [server.name for server in self._servers if server in before._servers]
+        for (era, capability_set, kind), listings in before._listings.items():
+            kept = {name: listings[name] for name in names if name in listings}
+            missing = {server.name: "was not asked yet" for server in self._servers if server.name not in kept}
+            table = build(kind, self._views, kept, self._naming, self._mode)
+            self._listings[era, capability_set, kind] = kept
+            self._tables.setdefault((era, capability_set), {})[kind] = Listed(table, missing, UNKEPT)
+
     def known(self, caller: Caller, kind: Kind) -> Table | None:
         """The table as it was last made for such a caller."""
         listed = self._tables.get((caller.era, caller.capability_set), _NONE).get(kind)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from typing import Final
 from urllib.parse import unquote
 
@@ -30,21 +31,36 @@ log = logging.getLogger("mcpgateway.http")
 BEAT: Final = 15.0
 """Seconds between two comments on a silent event stream: proxies cut streams after 30 and more."""
 
+LAST_WORDS: Final = 0.3
+"""Seconds at the end of a drain for what calls are answered that were ended."""
+
 _ROOTS: Final = (b"/mcp", b"/stream")
 _REMEMBERED: Final = 1024
 
 
+def tls_context(listen: Listen) -> ssl.SSLContext | None:
+    """The TLS of a listener, from its files as they are now; ``None`` where it has none.
+
+    :raises OSError: see `mcpgateway.wire.tls.server_context`
+    """
+    return None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
+
+
 class HttpFront:
-    """Serves a gateway over HTTP. `run` owns the listeners and every connection."""
+    """Serves a gateway over HTTP. `run` owns the listeners and every connection.
+
+    :raises OSError: a file of ``listen.tls`` cannot be used
+    """
 
     def __init__(self, gateway: Gateway, listen: Listen, cold: Handler) -> None:
         self._gateway = gateway
         self._listen = listen
         self._cold = cold
-        self._tls = None if listen.tls is None else server_context(listen.tls.cert, listen.tls.key)
-        self.policy = BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
+        self._tls = tls_context(listen)
+        self._listeners: list[socket.socket] = []
+        self.policy = _policy(listen)
         self.streamable = StreamableHttp(
-            gateway.namespace, gateway.sessions, self.policy, gateway.sweeper, gateway.bounds
+            gateway.namespace, gateway.sessions, gateway.callers, self.policy, gateway.sweeper, gateway.bounds
         )
         self.server = HttpServer(
             self._handle, _refusal, gateway.sweeper, listen.limits, begin=self._begin, bounds=gateway.bounds
@@ -52,35 +68,63 @@ class HttpFront:
         self._names: dict[bytes, str] = {}
         self._accepting = trio.CancelScope()
 
-    async def run(self, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
-        """Listen, say the URL when ready, and serve until cancelled, or until a `drain` has ended the connections.
+    def bind(self, beside: HttpFront | None = None) -> None:
+        """Open the listeners; connections wait in them until `run`.
 
-        :raises OSError: the address cannot be listened on
+        Those of another front of this process may have the same port, on another of the machine's addresses or on all
+        of them.
+
+        :raises OSError: the address cannot be listened on; no socket is left open
         """
-        listeners = bind(self._listen.host, self._listen.port)
+        others = beside._listeners if beside is not None else ()
+        self._listeners = bind(self._listen.host, self._listen.port, beside=others)
+
+    def take_over(self, former: HttpFront) -> None:
+        """Accept what comes to the listeners of another front, in the place of `bind`; that one accepts no more."""
+        former._accepting.cancel(reason="another front accepts now")
+        self._listeners, former._listeners = former._listeners, []
+
+    def close(self) -> None:
+        """Stop accepting, and close the listeners; connections are served on."""
+        self._accepting.cancel(reason="the listeners are closed")
+        for listener in self._listeners:
+            listener.close()
+        self._listeners = []
+
+    async def run(self) -> None:
+        """Serve until cancelled, or until a `drain` has ended the connections. `bind` first."""
         try:
             async with trio.open_nursery() as connections:
                 self.server.nursery = connections
-                task_status.started(self._url(listeners[0]))
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
                         accepting.start_soon(self.server.beat, BEAT)
-                        for listener in listeners:
+                        for listener in self._listeners:
                             accepting.start_soon(accept, listener, connections, self._serve)
         finally:
-            for listener in listeners:
-                listener.close()
+            self.close()
+
+    def reconfigure(self, listen: Listen, tls: ssl.SSLContext | None) -> None:
+        """Serve by other rules at the same address. Connections keep the limits that they began with."""
+        self._listen, self._tls = listen, tls
+        self.server.limits = listen.limits
+        self.policy = self.streamable.policy = _policy(listen)
 
     async def drain(self, timeout: float) -> None:
-        """Stop accepting, end idle connections and streams, give calls in flight ``timeout`` seconds, then end them."""
-        self._accepting.cancel(reason="the front is draining")
+        """Stop accepting, end idle connections and streams, give calls in flight ``timeout`` seconds, then end them.
+
+        Takes up to `LAST_WORDS` longer, for clients to read that their calls have ended.
+        """
+        self.close()
         self.server.drain()
         self.streamable.end_streams(ShuttingDown("the gateway is shutting down"))
         with trio.move_on_after(timeout):
             await self.server.emptied()
         self.streamable.end_calls(ShuttingDown("the gateway is shutting down"))
-        with trio.move_on_after(1.0):
+        with trio.move_on_after(LAST_WORDS):
             await self.server.emptied()
+        if self.server.nursery is not None:
+            self.server.nursery.cancel_scope.cancel(reason="the front has been drained")
 
     async def _serve(self, sock: socket.socket) -> None:
         peer = _peer(sock)
@@ -115,12 +159,19 @@ class HttpFront:
             return
         await self._cold(request, exchange)
 
-    def _url(self, listener: socket.socket) -> str:
+    @property
+    def url(self) -> str:
+        """Where it listens, once it is bound."""
+        listener = self._listeners[0]
         scheme = "http" if self._tls is None else "https"
         host, port = self._listen.host, listener.getsockname()[1]
         if host in ("", "0.0.0.0", "::"):  # what it says, not what it binds
             host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _policy(listen: Listen) -> BrowserPolicy:
+    return BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
 
 
 def _namespace_of(path: bytes) -> str | None:

@@ -63,6 +63,7 @@ class StreamableHttp:
         self,
         find: Callable[[str], Namespace | None],
         sessions: SessionStore,
+        callers: ModernCallers,
         policy: BrowserPolicy,
         sweeper: Sweeper,
         bounds: Bounds,
@@ -70,9 +71,9 @@ class StreamableHttp:
         self._sweeper = sweeper
         self._find = find
         self._sessions = sessions
-        self._policy = policy
+        self.policy = policy
         self._bounds = bounds
-        self._modern_callers = ModernCallers()
+        self._callers = callers
         self._calls: dict[Wait, None] = {}
         """Calls in flight, for the drain."""
         self._lasting: dict[Wait, None] = {}
@@ -84,8 +85,8 @@ class StreamableHttp:
         fields = b""
         try:
             origin = headers.get(b"origin")
-            self._policy.check(headers.get(b"host"), origin)
-            fields = b"" if origin is None else cors.fields(self._policy, origin)
+            self.policy.check(headers.get(b"host"), origin)
+            fields = b"" if origin is None else cors.fields(self.policy, origin)
             namespace = self._find(name)
             if namespace is None:
                 raise UnknownNamespace(f"there is no namespace or server {name[:100]!r} here")
@@ -115,7 +116,7 @@ class StreamableHttp:
         headers = request.headers
         try:
             origin = headers.get(b"origin")
-            self._policy.check(headers.get(b"host"), origin)
+            self.policy.check(headers.get(b"host"), origin)
             namespace = self._find(name)
             if namespace is None:
                 return False
@@ -140,12 +141,12 @@ class StreamableHttp:
                 along = None
             else:
                 envelope = check(headers, request.duplicates, message)
-                caller = self._modern_callers.of(envelope)
+                caller = self._callers.of(envelope)
                 along = headers
                 wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         except GatewayError:
             return False
-        fields = b"" if origin is None else cors.fields(self._policy, origin)
+        fields = b"" if origin is None else cors.fields(self.policy, origin)
         flight = Flight(self._calls, calls, self._answer, exchange, wait, session, id, fields)
         self._calls[wait] = None
         calls.add(request.address)
@@ -259,7 +260,7 @@ class StreamableHttp:
             raise
         if message.method == "initialize":  # on a pipe it would be taken for the beginning of the other era
             raise _for(message, MethodNotFound("Method not found: initialize"))
-        caller = self._modern_callers.of(envelope)
+        caller = self._callers.of(envelope)
         await self._call(namespace, caller, message, exchange, fields, request.headers)
 
     async def _call(

@@ -273,6 +273,10 @@ class Links:
             await drained(slot)
         await self._retire(slot)
 
+    def abandon(self) -> None:
+        """The nursery is being cancelled, and all links with it: nothing is to be started in it any more."""
+        self._ended = True
+
     async def end(self) -> None:
         """Make no more links, and close all there are, side by side."""
         self._ended = True

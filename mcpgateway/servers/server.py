@@ -128,7 +128,10 @@ class Server:
                 self._links.nursery = nursery
                 nursery.start_soon(self._reap)
                 nursery.start_soon(self.health.run)
-                await self._keep_up()
+                try:
+                    await self._keep_up()
+                finally:
+                    self._links.abandon()
         finally:
             self._end()
             self._links.slots.clear()

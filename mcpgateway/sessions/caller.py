@@ -81,3 +81,7 @@ class ModernCallers:
             if len(capabilities) <= _MEMORABLE:
                 self._callers[capabilities] = caller
         return caller
+
+    def clear(self) -> None:
+        """Forget them, and so what was worked out of them."""
+        self._callers.clear()

@@ -80,6 +80,15 @@ class Subscriptions(Generic[ChannelT, SessionT]):
         mine = list(self._of.get(session, ()))
         return [(channel, uri) for channel, uri in mine if self.remove(channel, uri, session)]
 
+    def entries(self) -> list[tuple[ChannelT, str, SessionT, str]]:
+        """All subscriptions: the channel, the server's URI, the session, and the URI as its client knows it."""
+        return [
+            (channel, uri, session, shown)
+            for channel, uris in self._channels.items()
+            for uri, sessions in uris.items()
+            for session, shown in sessions.items()
+        ]
+
     def known_as(self, session: SessionT, shown: str) -> tuple[ChannelT, str] | None:
         """The channel and the server's URI of a subscription that the client knows under this URI."""
         for channel, uri in self._of.get(session, ()):
@@ -126,6 +135,14 @@ class LevelTable(Generic[ChannelT, SessionT]):
             return None
         session = min(wanted, key=lambda session: LEVELS[wanted[session]])
         return wanted[session], session
+
+    def entries(self) -> list[tuple[ChannelT, SessionT, str]]:
+        """What every session wants."""
+        return [
+            (channel, session, level)
+            for channel, sessions in self._channels.items()
+            for session, level in sessions.items()
+        ]
 
     def level(self, channel: ChannelT, session: SessionT) -> str | None:
         return self._channels.get(channel, {}).get(session)

@@ -108,6 +108,10 @@ class Outbox:
         self._bytes += size
         self._all.changed(self, size)
 
+    def take(self) -> Message | None:
+        """The oldest message, if there is one; it is the caller's to deliver."""
+        return self._pop()[0] if self._messages else None
+
     def attach(self, wait: Wait) -> None:
         """Note that a stream begins; `drain` it, and `detach` it at its end.
 

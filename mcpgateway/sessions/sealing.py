@@ -14,9 +14,7 @@ import base64
 import binascii
 import hashlib
 import logging
-import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +24,7 @@ import msgspec
 import trio
 
 from mcpgateway.errors import JSON
+from mcpgateway.wire import private
 
 log = logging.getLogger("mcpgateway.sessions")
 
@@ -138,9 +137,9 @@ def load_keys(path: Path) -> tuple[bytes, ...]:
     with one warning.
     """
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        private.directory(path.parent)
         if not path.exists():
-            _create(path)
+            private.create(path, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
         keys = _parse(path.read_text("ascii"))
         if path.stat().st_mode & 0o077:
             log.warning("%s can be read by others, who can then seal as this gateway does: chmod 600 it", path)
@@ -148,22 +147,6 @@ def load_keys(path: Path) -> tuple[bytes, ...]:
     except (OSError, ValueError) as problem:
         log.warning("%s cannot be used (%s): what is sealed now does not open after a restart", path, _reason(problem))
         return (secrets.token_bytes(KEY_BYTES),)
-
-
-def _create(path: Path) -> None:
-    """Write a new key beside the path and link it there: nobody ever reads half a file, and the first one stays."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".secret-")  # mode 0600
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(name, path)
-        except FileExistsError:
-            pass
-    finally:
-        os.unlink(name)
 
 
 def _parse(text: str) -> tuple[bytes, ...]:

@@ -37,7 +37,7 @@ class Session:
 
     __slots__ = (
         *("_asked", "_told", "address", "caller", "calls", "ended", "id", "last_used"),
-        *("level", "lost", "namespace", "outbox", "places", "questions", "seen", "streams"),
+        *("level", "lost", "moved", "namespace", "outbox", "places", "questions", "seen", "streams"),
     )
 
     def __init__(
@@ -66,6 +66,8 @@ class Session:
         self.ended = False
         self.lost = False
         """The server has lost its half of a session that passed through to it: the client has to initialise again."""
+        self.moved = False
+        """It passes through to a server that is another one since: what its client remembers of events is of no use."""
         self._asked = 0
 
     def begin(self, id: bytes, wait: Wait) -> None:
@@ -143,7 +145,7 @@ class SessionStore:
 
     def __init__(self, *, node: str, bounds: Bounds, idle_timeout: float, ended: Callable[[Session], None]) -> None:
         self._node = node
-        self._idle_timeout = idle_timeout
+        self.idle_timeout = idle_timeout
         self._ended = ended
         self._sessions: dict[str, Session] = {}
         self._places = Places[Session](bounds.sessions)
@@ -217,8 +219,8 @@ class SessionStore:
     async def reap(self) -> None:
         """Close sessions that have been idle for ``idle_timeout``; run it in the gateway's nursery."""
         while True:
-            await trio.sleep(max(self._idle_timeout / 8, 1.0))
-            self._reap(trio.current_time() - self._idle_timeout)
+            await trio.sleep(max(self.idle_timeout / 8, 1.0))
+            self._reap(trio.current_time() - self.idle_timeout)
 
     def _reap(self, before: float) -> None:
         for session in list(self._sessions.values()):

@@ -43,9 +43,8 @@ def application(gateway: Gateway) -> Starlette:
         return JSONResponse({"status": "alive"})
 
     async def ready(request: Request) -> Response:
-        waiting: list[JSON] = [name for name, server in gateway.servers.items() if not server.tried.is_set()]
-        if waiting:
-            return JSONResponse({"status": "starting", "waiting_for": waiting}, status_code=503)
+        if not gateway.is_ready:
+            return JSONResponse({"status": "starting", "waiting_for": gateway.waiting_for}, status_code=503)
         return JSONResponse({"status": "ready"})
 
     routes = [

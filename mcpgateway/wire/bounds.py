@@ -208,9 +208,14 @@ class Bounds:
         )
         self.outboxes = Bound("outbox_bytes", "bytes of messages waiting", limits.outbox_bytes, limits.outbox_bytes)
 
+    def change(self, limits: Limits) -> None:
+        """Have other limits from now on. Whoever has more than that keeps it."""
+        for bound, other in zip(self._all(), Bounds(limits)._all(), strict=True):
+            bound.limit, bound.per_address = other.limit, other.per_address
+
     def statistics(self) -> Mapping[str, BoundStatistics]:
         """Each bound by its key."""
-        bounds: list[Bound] = [
-            *(self.connections, self.sessions, self.streams, self.calls, self.bodies, self.replies, self.outboxes)
-        ]
-        return {bound.rule: bound.statistics() for bound in bounds}
+        return {bound.rule: bound.statistics() for bound in self._all()}
+
+    def _all(self) -> list[Bound]:
+        return [*(self.connections, self.sessions, self.streams, self.calls, self.bodies, self.replies, self.outboxes)]

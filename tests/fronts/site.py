@@ -12,7 +12,7 @@ import attrs
 import trio
 import trio.testing
 
-from mcpgateway.app import serve
+from mcpgateway.app import Service
 from mcpgateway.config.model import Config, HttpServer, InProcessServer, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
@@ -158,7 +158,7 @@ class Session:
 
 @attrs.frozen
 class Site:
-    gateway: Gateway
+    service: Service
     port: int
     adapters: Mapping[str, MemoryAdapter]
     stop: trio.Event
@@ -166,12 +166,28 @@ class Site:
     clients: list[Client] = attrs.field(factory=list)
 
     @property
+    def gateway(self) -> Gateway:
+        return self.service.gateway
+
+    def reload(self, *, adapters: Mapping[str, MemoryAdapter] | None = None, **keys: object) -> None:
+        """Go on with another configuration: these keys of `Config` changed, among them ``port`` and others of `Listen`.
+
+        ``adapters`` are those of added and changed servers.
+        """
+        config = self.gateway.config
+        listening = {key: keys.pop(key) for key in list(keys) if key in attrs.fields_dict(Listen)}
+        listen = attrs.evolve(config.listen, **listening)  # type: ignore[arg-type]  # as given
+        if adapters:
+            self.gateway._adapters.update(adapters)
+        self.service.reconfigure(attrs.evolve(config, listen=listen, **keys))  # type: ignore[arg-type]  # as given
+
+    @property
     def host(self) -> str:
         return f"127.0.0.1:{self.port}"
 
-    async def dial(self, address: str = "127.0.0.1") -> Client:
+    async def dial(self, address: str = "127.0.0.1", port: int | None = None) -> Client:
         """A new connection, from this address; closed with the site."""
-        stream = await trio.open_tcp_stream("127.0.0.1", self.port, local_address=address)
+        stream = await trio.open_tcp_stream("127.0.0.1", port or self.port, local_address=address)
         self.clients.append(Client(stream, self.host))
         return self.clients[-1]
 
@@ -209,12 +225,13 @@ async def site(
         **options,
     )
     gateway = Gateway(config, servers)
+    service = Service(gateway)
     stop = trio.Event()
     with trio.fail_after(GUARD):
         async with trio.open_nursery() as nursery:
-            url = await nursery.start(partial(serve, gateway, stop=stop))
+            url = await nursery.start(partial(service.run, stop=stop))
             await gateway.ready()
-            made = Site(gateway, int(url.rpartition(":")[2]), servers, stop)
+            made = Site(service, int(url.rpartition(":")[2]), servers, stop)
             try:
                 yield made
             finally:

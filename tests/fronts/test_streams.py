@@ -10,6 +10,7 @@ import pytest
 import trio
 import trio.testing
 
+from mcpgateway.config.model import HttpServer
 from tests.adapters.http_peer import DISCOVERED, INITIALIZED, OK, Asked, Peer, error, http, result, stream_of
 from tests.fronts.site import POST, Client, Session, Site, call, events, modern, notification, request, site, text
 from tests.wire.http1.peers import Answer
@@ -131,6 +132,35 @@ async def test_a_question_that_the_client_did_not_declare_is_refused_for_it() ->
         assert events(answer) == [json.loads(CHANGED)]
     (refusal,) = [asked.message for asked in peer.asked if asked.method == "response"]
     assert (refusal["id"], refusal["error"]["code"]) == (1, -32601)
+
+
+@pytest.mark.requirement("4.life.reload")
+async def test_a_reload_ends_the_stream_and_the_next_one_tells_and_is_the_new_servers() -> None:
+    told = {**INITIALIZED, "capabilities": {"tools": {"listChanged": True}}}
+    new = Peer()
+    new.answers["server/discover"] = error(-32601)
+    new.answers["GET"] = stream_of(event(ASKS, b"9"))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(new.serve)
+        async with peer_and_site() as (peer, gateway):
+            peer.answers["initialize"] = result(told, Mcp_Session_Id="s1")
+            peer.answers["GET"] = peer.hang(OPEN + chunk(event(CHANGED, b"6")))
+            listener, client = await gateway.dial(), await gateway.dial()
+            session = await client.initialize(PATH, {"elicitation": {}})
+            await start_stream(listener, session)
+            await listener.until(1)
+
+            gateway.reload(servers={"one": HttpServer("one", url=new.url)})
+
+            assert (await listener.answer()).status == 200
+            changed, question = events(await stream(client, session, Last_Event_ID="6"))
+            assert changed == json.loads(CHANGED)
+            assert question["method"] == "elicitation/create"
+            assert "last-event-id" not in (await new.until_asked("GET")).headers
+            own = (await peer.until_asked("initialize", 2)).message["params"]
+            assert own in [asked.message["params"] for asked in new.asked if asked.method == "initialize"]
+            assert text(await session.post(client, call(1, "t"))) == "ok"
+        nursery.cancel_scope.cancel(reason="the test is over")
 
 
 # ---- calls that are cut off ------------------------------------------------------------------------------------------

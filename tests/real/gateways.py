@@ -72,17 +72,17 @@ class _Log:
             self._ended = True
             self._news.notify_all()
 
-    def wait_for(self, words: str, seconds: float) -> str:
-        """The first line that has these words in it."""
+    def wait_for(self, words: str, seconds: float, *, after: int = 0) -> str:
+        """The first line that has these words in it, ``after`` so many others."""
         with self._news:
-            self._news.wait_for(lambda: self._ended or self._first(words) is not None, seconds)
-            found = self._first(words)
+            self._news.wait_for(lambda: self._ended or self._first(words, after) is not None, seconds)
+            found = self._first(words, after)
         if found is None:
             raise DidNotStart(f"no line with {words!r} within {seconds:g} s; the log:\n{self}")
         return found
 
-    def _first(self, words: str) -> str | None:
-        return next((line for line in self.lines if words in line), None)
+    def _first(self, words: str, after: int) -> str | None:
+        return next((line for line in self.lines[after:] if words in line), None)
 
     def close(self) -> None:
         self._thread.join()
@@ -125,6 +125,32 @@ def configured(
     file.write_text(json.dumps(config))
     with gateway("--config", str(file), *arguments, env=env) as running:
         yield running
+
+
+class Stream:
+    """An event stream that is open, on a connection of its own."""
+
+    def __init__(
+        self,
+        origin: http.client.HTTPConnection,
+        method: str,
+        path: str,
+        body: bytes | None,
+        fields: Mapping[str, str],
+    ) -> None:
+        self._connection = http.client.HTTPConnection(origin.host, origin.port, timeout=ENDING)
+        self._connection.request(method, path, body, dict(fields))
+        self._response = self._connection.getresponse()
+        assert self._response.status == 200
+
+    def wait_for(self, words: bytes) -> None:
+        """Read up to the line that has these words in it."""
+        while words not in (line := self._response.readline()):
+            assert line, f"the stream has ended without {words!r}"
+
+    def close(self) -> None:
+        self._response.close()
+        self._connection.close()
 
 
 class BareClient:
@@ -181,6 +207,14 @@ class BareClient:
         """DELETE the session; nothing more can be asked in it."""
         self._connection.request("DELETE", self._path, headers=self._fields)
         self._connection.getresponse().read()
+
+    def insist(self) -> None:
+        """Go on with this connection only: one that was closed is an error from now on."""
+        self._connection.auto_open = 0
+
+    def listen(self) -> Stream:
+        """The GET stream of the session, on a connection of its own."""
+        return Stream(self._connection, "GET", self._path, None, {**self._fields, "Accept": "text/event-stream"})
 
     def _post(self, message: Mapping[str, object]) -> None:
         self._connection.request("POST", self._path, json.dumps(message).encode(), self._fields)

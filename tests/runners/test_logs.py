@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Iterator
+from datetime import datetime
 
 import pytest
 
@@ -64,3 +66,23 @@ def test_the_level_decides_what_is_shown(level: str, shown: int, capsys: pytest.
         log.log(logging.getLevelNamesMapping()[each.upper()], "entry")
 
     assert capsys.readouterr().err.count("entry") == shown
+
+
+@pytest.mark.requirement("4.life.files")
+@pytest.mark.parametrize("step", [86_400.0, -86_400.0, 3650 * 86_400.0, -3650 * 86_400.0])
+def test_a_wall_clock_that_jumps_is_no_matter(
+    step: float, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = 1_800_000_000.0
+    monkeypatch.setattr(time, "time", lambda: now)
+    monkeypatch.setattr(time, "time_ns", lambda: int(now * 1e9))  # Python 3.13 and later
+    for format in logs.FORMATS:
+        logs.configure("info", format)
+        log.info("before")
+        now += step
+        log.info("after")
+        now -= step
+    *text, before, after = capsys.readouterr().err.splitlines()
+    assert [line.rpartition(" ")[2] for line in text] == ["before", "after"]
+    times = [datetime.fromisoformat(json.loads(line)["time"]).timestamp() for line in (before, after)]
+    assert times[1] - times[0] == step

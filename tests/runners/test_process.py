@@ -3,71 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
-import select
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.real.gateways import BareClient, configured, environment, gateway
+from tests.runners.held import Held
 
 pytestmark = pytest.mark.real
-
-SERVER = """
-import os, runpy, signal, subprocess
-
-hold = os.open(os.environ["HOLD"], os.O_WRONLY)
-os.set_inheritable(hold, True)
-subprocess.Popen(["sleep", "600"], pass_fds=[hold])
-os.write(hold, b"up")
-try:
-    runpy.run_module("mcpgateway.testing.fixture_server", run_name="__main__")
-finally:
-    if os.environ["STUBBORN"]:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.pause()
-"""
-"""The fixture server, and a grandchild; both hold a pipe open for as long as they live."""
-
-
-class Held:
-    """A pipe that all servers of a test hold open: its end says that all are gone."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def server(self, *arguments: str, stubborn: bool = False) -> dict[str, object]:
-        env = {"HOLD": str(self.path), "STUBBORN": "yes" if stubborn else ""}
-        return {"command": sys.executable, "args": ["-c", SERVER, *arguments], "env": env}
-
-    def wait_until_up(self) -> None:
-        assert select.select([self._fd], [], [], 20)[0], "no server has started"
-        assert os.read(self._fd, 100).startswith(b"up")
-
-    def gone_after(self, seconds: float) -> bool:
-        """Whether nobody holds the pipe any more, after so many seconds at the latest."""
-        deadline = time.monotonic() + seconds
-        while select.select([self._fd], [], [], max(deadline - time.monotonic(), 0))[0]:
-            if not os.read(self._fd, 100):
-                return True
-        return False
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-@pytest.fixture
-def held(tmp_path: Path) -> Iterator[Held]:
-    held = Held(tmp_path / "held")
-    yield held
-    held.close()
 
 
 @pytest.mark.requirement("2.runner.demo", "2.runner.gateway", "feature.145")

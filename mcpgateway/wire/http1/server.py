@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Final
 
 import trio
@@ -134,6 +134,7 @@ async def accept(
 
     Out of descriptors, the listener pauses for a tenth of a second and goes on (accept(2), EMFILE).
     """
+    await trio.lowlevel.checkpoint()  # not if it was cancelled, and the listener closed, before it began
     while True:
         try:
             sock, _ = listener.accept()
@@ -149,13 +150,17 @@ async def accept(
             await trio.lowlevel.checkpoint()
 
 
-def bind(host: str, port: int) -> list[socket.socket]:
+def bind(host: str, port: int, *, beside: Collection[socket.socket] = ()) -> list[socket.socket]:
     """Listening sockets for every address of ``host``; port 0 takes any free one, the same for all of them.
+
+    A port that ``beside`` listen on, which are to be closed soon, is shared with them, but with nobody else.
 
     :raises OSError: the address is taken or not ours; no socket is left open
     """
     listeners: list[socket.socket] = []
     try:
+        for sock in beside:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         found: Iterable[tuple[int, tuple[str, int]]] = dict.fromkeys(
             (family, (str(address[0]), port))
             for family, _, _, _, address in socket.getaddrinfo(
@@ -166,6 +171,7 @@ def bind(host: str, port: int) -> list[socket.socket]:
             sock = socket.socket(family, socket.SOCK_STREAM)
             listeners.append(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, bool(beside))
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind((address, port))
@@ -176,4 +182,8 @@ def bind(host: str, port: int) -> list[socket.socket]:
         for sock in listeners:
             sock.close()
         raise
+    finally:
+        for sock in (*beside, *listeners):
+            if sock.fileno() >= 0:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     return listeners

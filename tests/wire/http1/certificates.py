@@ -34,9 +34,13 @@ class Issued:
         return cert, key
 
 
+def issued(generation: int = 0) -> Issued:
+    """A certificate for ``localhost`` and 127.0.0.1, good for a day; each generation has an authority of its own."""
+    return _issue(generation)
+
+
 @cache
-def issued() -> Issued:
-    """A certificate for ``localhost`` and 127.0.0.1, good for a day."""
+def _issue(generation: int) -> Issued:
     authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     authority_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority of the tests")])
     authority = (
@@ -77,8 +81,8 @@ def listening() -> ssl.SSLContext:
 
 
 @cache
-def trusting() -> ssl.SSLContext:
+def trusting(generation: int = 0) -> ssl.SSLContext:
     """The context of a client that trusts the authority of the tests, and no other."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=issued().authority.decode())
+    context.load_verify_locations(cadata=issued(generation).authority.decode())
     return context
