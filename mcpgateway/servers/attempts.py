@@ -14,6 +14,9 @@ UP: Final = 0.5
 now and then is started again at once; one that accepts and then closes, or starts and then exits, must not make a busy
 loop."""
 
+LATELY: Final = 2
+"""Failures in a row that a server has which was up until lately."""
+
 
 @attrs.define
 class Attempts:
@@ -28,6 +31,13 @@ class Attempts:
     """Why the last one failed; empty once a link was made again."""
     retry_at: float = -math.inf
     """When the next attempt may be made."""
+    was_up: bool = False
+    """A link was made at some time."""
+
+    @property
+    def promising(self) -> bool:
+        """Whether the next attempt is worth waiting for: it was up until lately."""
+        return self.was_up and self.failures <= LATELY
 
     @property
     def exhausted(self) -> bool:
@@ -43,6 +53,7 @@ class Attempts:
         """Note that a link was made. Whether that ends the row is known when the link is lost."""
         self.reason = ""
         self.retry_at = -math.inf
+        self.was_up = True
 
     def lost(self, reason: str, lasted: float, now: float, unit: float) -> None:
         """Note that a link ended by itself after ``lasted`` seconds, for ever if it was of use to anybody.

@@ -47,7 +47,8 @@ class Breaker:
     """Why the last call failed, while it is not closed."""
     retry_at: float = -math.inf
     """When the server may be asked whether it is well, while it is open."""
-    _openings: int = 0
+    openings: int = 0
+    """Times in a row that it opened."""
     _failed_at: float = -math.inf
 
     def failed(self, reason: str, now: float, unit: float) -> bool:
@@ -64,7 +65,7 @@ class Breaker:
     def answered(self) -> bool:
         """Note that a call was answered, whatever the answer; whether the breaker had not been closed."""
         was = self.state
-        self.failures = self._openings = 0
+        self.failures = self.openings = 0
         self.state = Circuit.CLOSED
         self.reason = ""
         return was is not Circuit.CLOSED
@@ -82,5 +83,5 @@ class Breaker:
     def _open(self, reason: str, now: float, unit: float) -> None:
         self.state = Circuit.OPEN
         self.reason = reason
-        self.retry_at = now + self.backoff.delay(self._openings, unit)
-        self._openings += 1
+        self.retry_at = now + self.backoff.delay(self.openings, unit)
+        self.openings += 1

@@ -25,7 +25,7 @@ from mcpgateway.servers.pings import ping
 log = logging.getLogger("mcpgateway.server")
 
 PATIENCE: Final = 2.0
-"""Seconds that a call waits for a server which has just failed. One that keeps failing is not worth the wait."""
+"""Seconds that a call waits for a server which was well until lately. One that keeps failing is not worth the wait."""
 
 
 class Health:
@@ -80,7 +80,7 @@ class Health:
         return self.breaker.state is Circuit.OPEN
 
     async def sit_out(self) -> None:
-        """Wait while the server has just failed, if it is to be tried again soon.
+        """Wait while a server that was well until lately has failed, if it is to be tried again soon.
 
         :raises NotTried: it is not
         """
@@ -90,14 +90,16 @@ class Health:
             attempts = self._links.attempts
             if self.failing:
                 reason, retry_at, until = self.breaker.reason, self.breaker.retry_at, patience
+                promising = self.breaker.openings == 1
             elif attempts.pause(now) and not self._links.usable:
                 reason, retry_at, until = attempts.reason, attempts.retry_at, attempts.retry_at
+                promising = attempts.promising
             elif attempts.failures and self._links.making and not self._links.usable:
                 await self._moved.park()  # one attempt at a time, whose outcome is everybody's
                 continue
             else:
                 return
-            if retry_at > patience or now >= patience:
+            if not promising or retry_at > patience or now >= patience:
                 raise later(self._name, reason, max(retry_at - now, 1.0))
             with trio.move_on_at(until):
                 await self._moved.park()

@@ -95,15 +95,29 @@ async def test_a_server_that_is_down_at_the_start_comes_up_later(
 async def test_calls_wait_for_a_server_that_has_just_failed_and_cause_one_attempt_together(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    adapter = FailsAtFirst(1)
-    began = trio.current_time()
+    adapter = Counting()
     log: list[object] = []
     async with running(adapter) as server, trio.open_nursery() as nursery:
+        await trio.sleep(10)
+        adapter.dead = True
+        adapter.links[0].crash("killed")
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
         for _ in range(5):
             nursery.start_soon(hold, server, MODERN, 0.0, log)
+        await trio.sleep(0.5)
+        adapter.dead = False
 
     assert log == [began + 1] * 5
-    assert [at - began for at in adapter.times] == [0, 1]
+    assert [at - began for at in adapter.times[1:]] == [0, 1]
+
+
+async def test_calls_do_not_wait_for_a_server_that_was_never_up(autojump_clock: trio.testing.MockClock) -> None:
+    began = trio.current_time()
+    async with running(FailsAtFirst(1)) as server:
+        with pytest.raises(NotTried, match=r"is dead \(next attempt in 1 s\)"):
+            await server.acquire(MODERN)
+        assert trio.current_time() == began
 
 
 async def test_a_server_that_keeps_failing_is_left_alone_until_somebody_needs_it(
