@@ -150,8 +150,13 @@ class ServerUnavailable(ServerError):
     """Not started, not reachable, crashed, or refusing connections."""
 
     unwell = True
-    unsent = False
-    """Nothing of the request can have been acted upon: it may be sent again, whatever it is."""
+
+    def __init__(
+        self, server: str, message: str, *, unsent: bool = False, data: Mapping[str, JSON] | None = None
+    ) -> None:
+        super().__init__(server, message, data=data)
+        self.unsent = unsent
+        """Nothing of the request can have been acted upon: it may be sent again, whatever it is."""
 
 
 class NotTried(ServerUnavailable):

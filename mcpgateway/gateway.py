@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -97,7 +98,7 @@ class Gateway:
         self._was_ready = False
         self._closed = False
         self.changes = Changes(self.sessions, self.namespace, Interests(self.dispatcher, self._soon), self._soon)
-        self._commons = Commons(self.poller, self.guard, self.login_path)
+        self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
 

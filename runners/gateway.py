@@ -19,9 +19,9 @@ import trio
 
 from mcpgateway._version import VERSION
 from mcpgateway.app import Service
-from mcpgateway.config.checks import is_loopback
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Listen
+from mcpgateway.config.proxies import is_loopback
 from mcpgateway.errors import ConfigError
 from mcpgateway.gateway import Gateway
 from runners import logs, open_files, options, stderr

@@ -13,7 +13,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Request
 from mcpgateway.app import Service
 from mcpgateway.catalog.rules import ToolRules
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Limits, Listen, Tls
+from mcpgateway.config.model import CertAndKey, Config, HttpServer, InProcessServer, Limits, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.server import bind
 from mcpgateway.wire.waiting import Wait
@@ -209,7 +209,7 @@ async def is_alive(stream: trio.abc.Stream) -> bool:
 @pytest.mark.requirement("4.life.reload")
 async def test_renewed_certificates_are_read_at_every_reload_and_connections_stay(tmp_path: Path) -> None:
     cert, key = issued(0).write(tmp_path)
-    async with site(listen=Listen(tls=Tls(cert, key))) as gateway:
+    async with site(listen=Listen(tls=CertAndKey(cert, key))) as gateway:
         async with await secured(gateway) as before:
             assert await is_alive(before)
             issued(1).write(tmp_path)
@@ -225,7 +225,7 @@ async def test_renewed_certificates_are_read_at_every_reload_and_connections_sta
 @pytest.mark.parametrize("broken", [b"junk", b""])
 async def test_a_broken_certificate_refuses_the_reload(broken: bytes, tmp_path: Path) -> None:
     cert, key = issued(0).write(tmp_path)
-    async with site(listen=Listen(tls=Tls(cert, key))) as gateway:
+    async with site(listen=Listen(tls=CertAndKey(cert, key))) as gateway:
         cert.write_bytes(broken)
         with pytest.raises(ssl.SSLError):
             gateway.reload(servers={})
@@ -239,7 +239,7 @@ async def test_tls_is_taken_up_and_given_up_at_the_same_address(tmp_path: Path) 
     async with site() as gateway:
         plain = await gateway.dial()
         assert (await plain.ask("GET", "/livez")).status == 200
-        gateway.reload(tls=Tls(cert, key))
+        gateway.reload(tls=CertAndKey(cert, key))
         assert gateway.service.url == f"https://127.0.0.1:{gateway.port}"
         assert await plain.ended()
         async with await secured(gateway) as stream:

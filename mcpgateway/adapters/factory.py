@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 import attrs
@@ -25,6 +25,8 @@ class Commons:
     poller: Poller
     guard: Guard
     login_path: LoginPath
+    environ: Mapping[str, str]
+    """The gateway's environment, as it was at the start."""
 
 
 _FACTORIES: dict[type[ServerConfig], Callable[[ServerConfig, Commons], Adapter]] = {}
@@ -57,5 +59,5 @@ def _in_process(config: InProcessServer, commons: Commons) -> Adapter:
 
 
 register(StdioServer, lambda config, commons: StdioAdapter(config, commons.guard, commons.login_path))
-register(HttpServer, lambda config, commons: StreamableHttpAdapter(config, commons.poller))
+register(HttpServer, lambda config, commons: StreamableHttpAdapter(config, commons.poller, environ=commons.environ))
 register(InProcessServer, _in_process)

@@ -29,7 +29,7 @@ from mcpgateway.errors import (
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID, with_meta
 from mcpgateway.wire import sse
-from mcpgateway.wire.http1.responses import HttpError, Response
+from mcpgateway.wire.http_client import HttpError, Response, is_event_stream, is_json
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
@@ -54,6 +54,7 @@ class Refused(ServerUnavailable):
     def __init__(self, server: str, message: str, answered: int) -> None:
         super().__init__(server, message)
         self.answered = answered
+        self.unwell = answered >= 500
 
 
 async def read_reply(
@@ -68,24 +69,20 @@ async def read_reply(
     :raises ServerMisbehaved: anything else that is no reply to the request ``id``
     :raises HttpError: the connection broke
     """
-    if is_json(response):
+    if is_json(response.headers):
         return from_json(server, response, await response.read(wait, MAX_REPLY), id, stateful=stateful)
     if is_stream(response):
         try:
             return await _from_stream(server, response, id, wait, back)
         finally:
-            response.close()
+            await response.aclose()
     body = await response.read(wait, MAX_REPLY) if stateful and response.status == 400 else b""
-    response.close()
+    await response.aclose()
     raise refusal(server, response, body, stateful=stateful)
 
 
-def is_json(response: Response) -> bool:
-    return response.headers.get(b"content-type", b"")[:16].lower() == b"application/json"
-
-
 def is_stream(response: Response) -> bool:
-    return response.status == 200 and response.headers.get(b"content-type", b"")[:17].lower() == b"text/event-stream"
+    return response.status == 200 and is_event_stream(response.headers)
 
 
 def refusal(server: str, response: Response, body: bytes, *, stateful: bool) -> ServerError:

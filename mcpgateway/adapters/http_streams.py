@@ -22,7 +22,7 @@ from mcpgateway.adapters.http_replies import EventReader, explain, follow, go_on
 from mcpgateway.backoff import Backoff
 from mcpgateway.errors import ServerError, ServerMisbehaved, ServerSessionLost
 from mcpgateway.jsonrpc import Message, members_of, raw_of
-from mcpgateway.wire.http1.responses import HttpError, Response
+from mcpgateway.wire.http_client import HttpError, Response
 from mcpgateway.wire.waiting import Wait, interruptible
 
 log = logging.getLogger("mcpgateway.server")
@@ -42,8 +42,9 @@ Get: TypeAlias = Callable[[bytes | None, Wait], Awaitable[Response]]
 class Streams:
     """The streams of one session. Owns no task: each runs in its caller's."""
 
-    def __init__(self, server: str, get: Get, chance: Callable[[], float]) -> None:
+    def __init__(self, server: str, get: Get, chance: Callable[[], float], *, stateful: bool) -> None:
         self._server = server
+        self._stateful = stateful
         self._get = get
         self._chance = chance
         self._noted: dict[bytes, bytes] = {}
@@ -86,7 +87,7 @@ class Streams:
         """
         response = await self._get(last_event, wait)
         if not is_stream(response):
-            response.close()
+            await response.aclose()
             if response.status in _REFUSALS:
                 raise NoStream(f"the server has no such stream: HTTP {response.status}", response.status)
             raise refusal(self._server, response, b"", stateful=False)
@@ -94,7 +95,7 @@ class Streams:
             await opened()
             await follow(response, EventReader(self._server, 200, None), wait, _ToClient(self, back))
         finally:
-            response.close()
+            await response.aclose()
 
     # ---- for the link itself -----------------------------------------------------------------------------------------
 
@@ -138,12 +139,12 @@ class Streams:
                         reader.restart()
                         await follow(response, reader, Wait(), back)
                     elif response.status == 404 and opened:
-                        raise ServerSessionLost(self._server, "no longer knows the session; initialise again")
+                        raise self._lost()
                     elif response.status < 500:
                         log.info("server %r: nothing is heard outside calls: HTTP %d", self._server, response.status)
                         return
                 finally:
-                    response.close()
+                    await response.aclose()
             except (HttpError, ServerMisbehaved) as problem:
                 log.info("server %r: its stream outside calls broke: %s", self._server, problem)
             attempt = 0 if back.heard != before else attempt + 1
@@ -153,6 +154,7 @@ class Streams:
     async def resume(self, reader: EventReader, wait: Wait, back: Back) -> Reply:
         """The reply of a call whose stream was cut off, and what comes before it; as long as its ``wait`` allows.
 
+        :raises ServerSessionLost: the server does not know the session any more
         :raises ServerMisbehaved: the server refuses, or says nothing any more
         """
         in_vain = 0
@@ -163,16 +165,21 @@ class Streams:
             try:
                 response = await self._get(last_event, wait)
                 try:
+                    if response.status == 404 and self._stateful:
+                        raise self._lost()
                     if not is_stream(response):
                         raise self._not_resumed(explain(response.status, response.headers))
                     reader.restart()
                     return await go_on(response, reader, wait, back)
                 finally:
-                    response.close()
+                    await response.aclose()
             except (HttpError, StreamEnded) as problem:
                 in_vain = in_vain + 1 if reader.last_event == last_event else 0
                 if in_vain == IN_VAIN:
                     raise self._not_resumed(str(problem)) from None
+
+    def _lost(self) -> ServerError:
+        return ServerSessionLost(self._server, "no longer knows the session; initialise again")
 
     def _not_resumed(self, reason: str) -> ServerError:
         return ServerMisbehaved(self._server, f"the stream of a call was cut off and cannot be resumed: {reason}")

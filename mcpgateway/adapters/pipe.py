@@ -212,13 +212,13 @@ class PipeLink:
 
     def _put(self, data: bytes) -> None:
         if self.closed.is_set():
-            raise ServerUnavailable(self.server, self.failure)
+            raise ServerUnavailable(self.server, self.failure, unsent=True)
         try:
             self._wire.put(data)
         except trio.BrokenResourceError as problem:
-            raise ServerUnavailable(self.server, str(problem)) from None
+            raise ServerUnavailable(self.server, str(problem), unsent=True) from None
         except trio.ClosedResourceError:
-            raise ServerUnavailable(self.server, "the link is closing") from None
+            raise ServerUnavailable(self.server, "the link is closing", unsent=True) from None
 
     def _give_up(self, pending: Pending, problem: BaseException) -> None:
         reason = problem.message if isinstance(problem, GatewayError) else "the call was cancelled"

@@ -6,13 +6,11 @@ variable or of a URL.
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import attrs
 
@@ -21,6 +19,7 @@ from mcpgateway.catalog.rules import Naming, ToolRules
 from mcpgateway.config.document import Address
 from mcpgateway.config.model import (
     Config,
+    HttpOptions,
     HttpServer,
     InProcessServer,
     Limits,
@@ -33,7 +32,9 @@ from mcpgateway.config.model import (
     ServerConfig,
     StdioServer,
 )
+from mcpgateway.config.proxies import is_loopback, is_no_proxy, proxy_problem
 from mcpgateway.config.structuring import Finding, did_you_mean
+from mcpgateway.config.urls import url_problem
 
 RESERVED = frozenset(
     "mcp stream sse message messages ws tools health livez readyz metrics namespaces analytics deploy delete "
@@ -63,17 +64,9 @@ def check(config: Config, *, servers: Collection[str] | None, is_file: Callable[
         *_listen(config.listen, config.insecure, is_file),
         *_logging(config.logging),
         *_naming(config.naming, ("naming",)),
-        *_each("servers", config.servers, _server),
+        *_each("servers", config.servers, lambda server, at: _server(server, at, is_file)),
         *_each("namespaces", config.namespaces, lambda namespace, at: _namespace(namespace, at, servers)),
     ]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a listener on this host can be reached from this machine only."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 # ---- the gateway -----------------------------------------------------------------------------------------------------
@@ -98,10 +91,14 @@ def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> 
         text = "reaches beyond this machine, and there is no authentication: say 'insecure: true' if that is meant"
         yield Finding((*at, "host"), text)
     if listen.tls is not None:
-        for key, path in attrs.asdict(listen.tls).items():
-            if not is_file(path):
-                yield Finding((*at, "tls", key), f"no such file: {path}")
+        yield from _files(attrs.asdict(listen.tls), (*at, "tls"), is_file)
     yield from _limits(listen.limits, (*at, "limits"))
+
+
+def _files(paths: Mapping[str, Path], at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
+    for key, path in paths.items():
+        if not is_file(path):
+            yield Finding((*at, key), f"no such file: {path}")
 
 
 def _limits(limits: Limits, at: Address) -> Iterator[Finding]:
@@ -177,7 +174,7 @@ def _namespace(namespace: NamespaceConfig, at: Address, servers: Collection[str]
 # ---- servers ---------------------------------------------------------------------------------------------------------
 
 
-def _server(server: ServerConfig, at: Address) -> Iterator[Finding]:
+def _server(server: ServerConfig, at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
     yield from _links(server.links, (*at, "links"))
     yield from _recovery(server.recovery, (*at, "recovery"))
     yield from _tools(server.tools, (*at, "tools"))
@@ -192,7 +189,7 @@ def _server(server: ServerConfig, at: Address) -> Iterator[Finding]:
         case StdioServer():
             yield from _stdio(server, at)
         case HttpServer():
-            yield from _http(server, at)
+            yield from _http(server, at, is_file)
         case InProcessServer() if not _OBJECT.fullmatch(server.module):
             yield Finding((*at, "module"), "must be 'package.module:attribute'")
 
@@ -229,11 +226,31 @@ def _stdio(server: StdioServer, at: Address) -> Iterator[Finding]:
     yield from _entries(server.env, (*at, "env"), re.compile(r"[^=\0]+"), "\0", "NUL")
 
 
-def _http(server: HttpServer, at: Address) -> Iterator[Finding]:
+def _http(server: HttpServer, at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
     problem = url_problem(server.url)
     if problem:
         yield Finding((*at, "url"), problem)
     yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
+    for key in "connect_timeout", "first_byte_timeout", "stall_timeout":
+        seconds = getattr(server, key)
+        if seconds is not None and seconds <= 0:
+            yield Finding((*at, key), "must be more than 0s")
+    yield from _http_options(server.http, (*at, "http"), is_file, secure=server.url.lower().startswith("https:"))
+
+
+def _http_options(
+    options: HttpOptions, at: Address, is_file: Callable[[Path], bool], *, secure: bool
+) -> Iterator[Finding]:
+    proxy = options.proxy and options.proxy.reveal()
+    if proxy is not None and not is_no_proxy(proxy) and (problem := proxy_problem(proxy)):
+        yield Finding((*at, "proxy"), problem)
+    if options.client_cert is not None:
+        yield from _files(attrs.asdict(options.client_cert), (*at, "client_cert"), is_file)
+    if options.ca is not None:
+        yield from _files({"ca": options.ca}, at, is_file)
+    for key in "http2", "client_cert", "ca":
+        if getattr(options, key) and not secure:
+            yield Finding((*at, key), "is for servers whose URL begins with https://")
 
 
 def _entries(
@@ -244,21 +261,3 @@ def _entries(
             yield Finding((*at, name), "is no legal name")
         if set(forbidden) & set(value.reveal()):
             yield Finding((*at, name), f"the value must not hold {described}")
-
-
-def url_problem(url: str) -> str:
-    """What is wrong with the URL of a server, without showing it; empty where nothing is."""
-    if not url.isprintable() or " " in url:
-        return "is no URL: it holds spaces or control characters"
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError:
-        return "is no URL: its host or port is malformed"
-    if parts.scheme not in ("http", "https"):
-        return "must begin with http:// or https://"
-    if not parts.hostname:
-        return "has no host"
-    if "@" in parts.netloc:
-        return "must not hold a user name or password (use 'headers')"
-    return ""

@@ -87,5 +87,6 @@ def _class_hook(cls: type[attrs.AttrsInstance], converter: cattrs.Converter, *, 
 _SPECIAL = {
     "source": override(omit=True),
     "url": override(unstruct_hook=masked_url),
+    "proxy": override(unstruct_hook=lambda proxy: None if proxy is None else masked_url(proxy.reveal())),
     "args": override(unstruct_hook=masked_arguments),
 }

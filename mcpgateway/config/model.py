@@ -108,6 +108,31 @@ class StdioServer(ServerConfig):
 
 
 @attrs.frozen
+class CertAndKey:
+    """Two PEM files: a certificate, with those between it and its authority after it, and its key."""
+
+    cert: Path
+    key: Path
+
+
+@attrs.frozen
+class HttpOptions:
+    """How the connections to an HTTP server are made."""
+
+    proxy: Secret | None = None
+    """``http://`` or ``https://`` URL of a proxy, with user and password if it asks for them; empty or ``none`` for no
+    proxy at all. Where it is not given, ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` of the
+    gateway's environment decide; they are never about this machine."""
+    http2: bool = False
+    """Offer HTTP/2 to an ``https://`` server; one that does not speak it gets HTTP/1.1. A connection carries one
+    request at a time all the same."""
+    client_cert: CertAndKey | None = None
+    """Who the gateway is, for servers that ask for a certificate. The key must not be encrypted."""
+    ca: Path | None = None
+    """A PEM file of authorities to be trusted beside those of the system."""
+
+
+@attrs.frozen
 class HttpServer(ServerConfig):
     """``type: streamable-http``."""
 
@@ -116,7 +141,15 @@ class HttpServer(ServerConfig):
     url: str = attrs.field(kw_only=True)
     headers: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
     """Sent with every request to the server; they win over the gateway's own."""
+    http: HttpOptions = attrs.field(default=HttpOptions(), kw_only=True)
     connect_timeout: Seconds = attrs.field(default=10.0, kw_only=True)
+    """Name look-up, TCP, proxy and TLS together."""
+    first_byte_timeout: Seconds | None = attrs.field(default=None, kw_only=True)
+    """From a request sent to the head of its response; where not given, ``timeout`` decides. Servers that answer with
+    plain JSON send the head when the call is done."""
+    stall_timeout: Seconds | None = attrs.field(default=None, kw_only=True)
+    """The longest silence within a response. Where not given: 30 seconds within a body, and within an event stream as
+    long as the call may take. Not for streams of what belongs to no call."""
 
 
 @attrs.frozen
@@ -136,12 +169,6 @@ class NamespaceConfig:
     description: str = ""
     naming: Naming = Naming()
     tools: ToolRules = ToolRules()
-
-
-@attrs.frozen
-class Tls:
-    cert: Path
-    key: Path
 
 
 @attrs.frozen
@@ -209,7 +236,7 @@ class Listen:
     port: int = 8080
     cors: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    tls: Tls | None = None
+    tls: CertAndKey | None = None
     limits: Limits = Limits()
 
 

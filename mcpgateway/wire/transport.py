@@ -14,11 +14,13 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 import trio
 
-from mcpgateway.wire.waiting import Wait
+from mcpgateway.wire.waiting import Wait, interruptible
 
 CHUNK: Final = 65536
 """Bytes asked of one read: one 64 KiB reply, and what Linux gives a loopback reader at once."""
@@ -190,26 +192,12 @@ class TlsTransport:
 
     async def shake_hands(self, wait: Wait) -> None:
         """Do the handshake, as either side; reading or writing would do it too."""
-        wait.check()
-        wait.wake = self._wake
-        try:
+        with _on_tls(wait):
             await self._stream.do_handshake()
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
-            wait.check()
-            raise TransportBroken(f"TLS: {_reason(problem)}") from None
-        finally:
-            wait.wake = None
 
     async def receive(self, wait: Wait) -> bytes:
-        wait.check()
-        wait.wake = self._wake
-        try:
+        with _on_tls(wait):
             return bytes(await self._stream.receive_some(CHUNK))
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
-            wait.check()
-            raise TransportBroken(f"TLS: {_reason(problem)}") from None
-        finally:
-            wait.wake = None
 
     def try_receive(self) -> bytes | None:
         return None
@@ -230,20 +218,10 @@ class TlsTransport:
         self._rest += data  # a TLS record may have to wait for the peer's handshake messages
 
     async def flushed(self, wait: Wait) -> None:
-        wait.check()
         data = bytes(self._rest)
         self._rest.clear()
-        wait.wake = self._wake
-        try:
+        with _on_tls(wait):
             await self._stream.send_all(data)
-        except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
-            wait.check()
-            raise TransportBroken(f"TLS: {_reason(problem)}") from None
-        finally:
-            wait.wake = None
-
-    def _wake(self) -> None:
-        trio.lowlevel.notify_closing(self._sock)
 
     def peer_closed(self) -> bool:
         return peer_closed(self._sock)
@@ -253,6 +231,21 @@ class TlsTransport:
 
     def close(self) -> None:
         self._sock.close()
+
+
+@contextmanager
+def _on_tls(wait: Wait) -> Iterator[None]:
+    """Use trio's stream until the ``wait`` ends, and tell of its failures as ours.
+
+    By a scope, and not by `notify_closing` as on plain sockets: trio's stream has checkpoints before it waits for the
+    socket, and an end of the wait that falls on one of them would be lost.
+    """
+    try:
+        with interruptible(wait):
+            yield
+    except (trio.BrokenResourceError, trio.ClosedResourceError) as problem:
+        wait.check()
+        raise TransportBroken(f"TLS: {_reason(problem)}") from None
 
 
 def broken(problem: OSError, *, unsent: bool = False) -> TransportBroken:

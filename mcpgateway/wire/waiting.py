@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Final
 
+import attrs
 import outcome
 import trio
 
@@ -24,17 +25,25 @@ LONGEST: Final = 1.0
 """Seconds between two looks at all waits. A deadline that is moved nearer while waiting is noticed within this."""
 
 
+@attrs.frozen
+class Phase:
+    """One phase of a wait that has a deadline of its own; past it, the wait ends with ``problem()``."""
+
+    deadline: float
+    problem: Callable[[], Exception]
+
+
 class Wait:
     """What a task waits under, and what may end that wait.
 
     ``deadline`` is absolute trio time (``math.inf``: none) and may be moved while waiting; past it, the wait ends
     with ``on_deadline()``. ``probe``, where set, is asked every `QUANTUM` seconds and ends the wait with the exception
     that it returns. A task waits with `park`; one that waits for something else sets ``wake`` to what interrupts that.
-    `renew` moves the deadline to ``patience`` seconds from now, but never beyond ``latest``.
-    A wait that was ended stays ended.
+    `renew` moves the deadline to ``patience`` seconds from now, but never beyond ``latest``. While a ``phase`` is set,
+    its deadline counts too; whoever sets it clears it. A wait that was ended stays ended.
     """
 
-    __slots__ = ("_task", "deadline", "ended", "latest", "on_deadline", "patience", "probe", "wake")
+    __slots__ = ("_task", "deadline", "ended", "latest", "on_deadline", "patience", "phase", "probe", "wake")
 
     def __init__(
         self,
@@ -48,6 +57,7 @@ class Wait:
         self.on_deadline = on_deadline
         self.patience = patience
         self.latest = latest
+        self.phase: Phase | None = None
         self.probe: Callable[[], Exception | None] | None = None
         self.wake: Callable[[], None] | None = None
         self.ended: Exception | None = None
@@ -103,7 +113,7 @@ class Sweeper:
         """Look after a wait until it is discarded. Adding costs 0.3 µs."""
         self._waits.add(wait)
         due = wait.deadline if wait.probe is None else 0.0
-        if due < self._next - QUANTUM:
+        if due < self._next - QUANTUM or self._next == math.inf:
             self._next = 0.0
             self._poke.set()
 
@@ -121,7 +131,13 @@ class Sweeper:
             for wait in list(self._waits):
                 if wait.ended is not None:
                     continue
-                if wait.deadline <= now:
+                deadline, phase = wait.deadline, wait.phase
+                if phase is not None and phase.deadline < deadline:
+                    deadline = phase.deadline
+                    if deadline <= now:
+                        wait.end(phase.problem())
+                        continue
+                if deadline <= now:
                     wait.end(wait.on_deadline())
                     continue
                 if wait.probe is not None:
@@ -130,8 +146,8 @@ class Sweeper:
                         wait.end(problem)
                         continue
                     earliest = now
-                elif wait.deadline < earliest:
-                    earliest = wait.deadline
+                elif deadline < earliest:
+                    earliest = deadline
             self._next = max(earliest, now + QUANTUM)
             if self._waits:
                 self._next = min(self._next, now + LONGEST)

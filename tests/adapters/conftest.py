@@ -9,6 +9,7 @@ import trio
 
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
 from mcpgateway.config.model import HttpServer
+from mcpgateway.wire.httpx_client import HttpxClient
 from mcpgateway.wire.readiness import Poller
 from tests.adapters.http_peer import Peer, Reach
 
@@ -20,12 +21,22 @@ async def peer(nursery: trio.Nursery) -> Peer:
     return peer
 
 
+@pytest.fixture(params=["Pool", "HttpxClient"])
+def client(request: pytest.FixtureRequest) -> str:
+    """The HTTP client under the adapter."""
+    return str(request.param)
+
+
 @pytest.fixture
-async def reach(nursery: trio.Nursery, peer: Peer) -> Reach:
+async def reach(nursery: trio.Nursery, peer: Peer, client: str) -> Reach:
+    """Adapters over each of the clients, which nobody above can tell apart."""
     poller = Poller()
     nursery.start_soon(poller.run)
 
     def reach(url: str = "", **options: Any) -> StreamableHttpAdapter:
-        return StreamableHttpAdapter(HttpServer("s", url=url or peer.url, **options), poller)
+        adapter = StreamableHttpAdapter(HttpServer("s", url=url or peer.url, **options), poller)
+        if client == "HttpxClient":
+            adapter.client = HttpxClient(url or peer.url, deadlines=adapter.client.deadlines)
+        return adapter
 
     return reach

@@ -11,9 +11,9 @@ import pytest
 from mcpgateway.testing import AdapterUnderTest, check_adapter
 from mcpgateway.testing.begun import Begun
 from mcpgateway.testing.contract import CHECKS
-from tests.adapters.test_contract import ADAPTERS
+from tests.adapters.test_contract import ADAPTERS, ROUTED
 
-BEGIN = [name for name in ADAPTERS if name != "memory"]
+BEGIN = [name for name in ADAPTERS if name != "memory" and name not in ROUTED]
 
 
 @asynccontextmanager

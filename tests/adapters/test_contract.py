@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import pytest
 import trio
@@ -14,7 +14,7 @@ import trio
 from mcpgateway.adapters.in_process import InProcessAdapter
 from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
-from mcpgateway.config.model import HttpServer, StdioServer
+from mcpgateway.config.model import HttpOptions, HttpServer, Secret, StdioServer
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing import AdapterUnderTest, check_adapter
 from mcpgateway.testing.contract import CHECKS
@@ -24,6 +24,8 @@ from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.readiness import Poller
 from tests.adapters import sdk_server
 from tests.processes import free_port
+from tests.wire import between
+from tests.wire.http1 import certificates
 
 
 @asynccontextmanager
@@ -82,30 +84,95 @@ JSON_ONLY = dict.fromkeys(
 )
 
 
+Route: TypeAlias = Callable[[str, AsyncExitStack], Awaitable[HttpServer]]
+"""Leads to an ``http://`` URL some other way, by what it leaves on the stack."""
+
+
 @asynccontextmanager
-async def http(*, stateful: bool, json: bool) -> AsyncIterator[AdapterUnderTest]:
+async def straight() -> AsyncIterator[Route]:
+    async def lead(url: str, stack: AsyncExitStack) -> HttpServer:
+        return HttpServer("fixture", url=url)
+
+    yield lead
+
+
+@asynccontextmanager
+async def tls() -> AsyncIterator[Route]:
+    """To a server that asks for a certificate, by the fast client."""
+
+    async def lead(url: str, stack: AsyncExitStack) -> HttpServer:
+        secure = await stack.enter_async_context(between.tls_front(url, certificates.demanding()))
+        return HttpServer("fixture", url=secure, http=HttpOptions(ca=between.CA, client_cert=between.CLIENT))
+
+    yield lead
+
+
+@asynccontextmanager
+async def proxied(*, secure: bool, credentials: str = "") -> AsyncIterator[Route]:
+    async with between.proxy(credentials) as proxy:
+        options = HttpOptions(proxy=Secret(proxy.url), ca=between.CA if secure else None)
+
+        async def lead(url: str, stack: AsyncExitStack) -> HttpServer:
+            if secure:
+                url = await stack.enter_async_context(between.tls_front(url))
+            return HttpServer("fixture", url=url, http=options)
+
+        yield lead
+        assert (proxy.tunnels if secure else proxy.passed_on) > 0
+
+
+@asynccontextmanager
+async def http2() -> AsyncIterator[Route]:
+    """HTTP/2 and nothing else."""
+
+    async def lead(url: str, stack: AsyncExitStack) -> HttpServer:
+        front = between.http2_front()
+        return HttpServer("fixture", url=front.url(url), http=HttpOptions(http2=True, ca=between.CA))
+
+    yield lead
+
+
+@asynccontextmanager
+async def everything() -> AsyncIterator[Route]:
+    """HTTP/2, to a server that asks for a certificate, through a proxy that asks for credentials."""
+    async with between.proxy("user:secret") as proxy:
+
+        async def lead(url: str, stack: AsyncExitStack) -> HttpServer:
+            options = HttpOptions(proxy=Secret(proxy.url), http2=True, client_cert=between.CLIENT, ca=between.CA)
+            return HttpServer("fixture", url=between.http2_front().url(url, demanding=True), http=options)
+
+        yield lead
+        assert proxy.tunnels > 0
+
+
+@asynccontextmanager
+async def http(
+    *, stateful: bool, json: bool, route: Callable[[], AbstractAsyncContextManager[Route]] = straight
+) -> AsyncIterator[AdapterUnderTest]:
     poller = Poller()
     adapters: list[StreamableHttpAdapter] = []
 
-    def make(url: str) -> StreamableHttpAdapter:
-        adapters.append(StreamableHttpAdapter(HttpServer("fixture", url=url), poller))
-        return adapters[-1]
-
     def sockets() -> Sequence[object]:
-        return [adapter for adapter in adapters if adapter.pool.open_connections]
+        return [adapter for adapter in adapters if adapter.client.open_connections]
 
     async with AsyncExitStack() as stack:
         nursery = await stack.enter_async_context(trio.open_nursery())
         nursery.start_soon(poller.run)
+        lead = await stack.enter_async_context(route())
+
+        async def make(url: str) -> StreamableHttpAdapter:
+            adapters.append(StreamableHttpAdapter(await lead(url, stack), poller))
+            return adapters[-1]
+
         serve = partial(serve_fixture, stateful=stateful, json=json)
         fixture = await stack.enter_async_context(serve())
         silent = await stack.enter_async_context(serve(silent=True))
         only = {era: await stack.enter_async_context(serve(eras={era})) for era in Era}
         yield AdapterUnderTest(
-            make(fixture.url),
-            dead=make(f"http://127.0.0.1:{free_port()}/mcp"),
-            silent=make(silent.url),
-            only={era: make(server.url) for era, server in only.items()},
+            await make(fixture.url),
+            dead=await make(f"http://127.0.0.1:{free_port()}/mcp"),
+            silent=await make(silent.url),
+            only={era: await make(server.url) for era, server in only.items()},
             leftovers=sockets,
             lacks={
                 "fails_calls_when_the_server_crashes": NO_SOCKET,
@@ -116,7 +183,22 @@ async def http(*, stateful: bool, json: bool) -> AsyncIterator[AdapterUnderTest]
         nursery.cancel_scope.cancel(reason="the check is over")
 
 
-ADAPTERS: Final[dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderTest]]]] = {
+Subjects: TypeAlias = dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderTest]]]
+
+_http2 = partial(http, stateful=True, json=False, route=http2)
+_everything = partial(http, stateful=False, json=True, route=everything)
+
+ROUTED: Final[Subjects] = {
+    "streamable-http, client certificate": partial(http, stateful=True, json=False, route=tls),
+    "streamable-http, tunnel": partial(
+        http, stateful=True, json=False, route=partial(proxied, secure=True, credentials="me:it%20is")
+    ),
+    "streamable-http, proxy": partial(http, stateful=False, json=True, route=partial(proxied, secure=False)),
+    **({"streamable-http, HTTP/2": _http2, "streamable-http, HTTP/2 and all": _everything} if between.NODE else {}),
+}
+"""Over connections on which no call can be begun without a task. The front that speaks HTTP/2 needs Node."""
+
+ADAPTERS: Final[Subjects] = {
     "in-process": in_process,
     "memory": memory,
     "stdio": stdio,
@@ -124,9 +206,11 @@ ADAPTERS: Final[dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderT
     "streamable-http, sessions, JSON": partial(http, stateful=True, json=True),
     "streamable-http, stateless, SSE": partial(http, stateful=False, json=False),
     "streamable-http, stateless, JSON": partial(http, stateful=False, json=True),
+    **ROUTED,
 }
 
 
+@pytest.mark.requirement("4.http.cold")
 @pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize("adapter", ADAPTERS)
 async def test_the_adapter_keeps_the_contract(adapter: str, check: str) -> None:

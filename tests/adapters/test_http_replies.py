@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import pytest
 import trio
@@ -248,7 +249,7 @@ NO_REPLIES: dict[str, tuple[Answer, type[ServerError], str]] = {
     ),
     "half a body": (raw(HALF, close=True), ServerUnavailable, "closed the connection within its response"),
     "half a head": (raw(HALF[:30], close=True), ServerUnavailable, "closed the connection without a response"),
-    "no HTTP": (raw(b"hello\r\n\r\n", close=True), ServerUnavailable, "not a valid HTTP/1.1 response"),
+    "no HTTP": (raw(b"hello\r\n\r\n", close=True), ServerUnavailable, "not a valid HTTP"),
 }
 
 
@@ -282,15 +283,21 @@ class Flood:
     """A response that always has one more comment ready."""
 
     status = 200
-    headers = {b"content-type": b"text/event-stream"}  # noqa: RUF012  # never written
+    headers: Mapping[bytes, bytes] = MappingProxyType({b"content-type": b"text/event-stream"})
     pieces = 0
+
+    async def read(self, wait: Wait, limit: int) -> bytes:
+        raise NotImplementedError
 
     async def more(self, wait: Wait) -> bytes:
         self.pieces += 1
         assert self.pieces < 1000, "the others never had a turn"
         return b":\n\n"
 
-    def close(self) -> None:
+    def leave(self) -> None:
+        raise NotImplementedError
+
+    async def aclose(self) -> None:
         pass
 
 
@@ -300,7 +307,7 @@ async def test_a_flood_of_comments_starves_nobody_and_can_be_ended(by: str) -> N
     async with trio.open_nursery() as nursery:
 
         async def read() -> None:
-            await read_reply("s", Flood(), b"1", wait, NoBack())  # type: ignore[arg-type]  # a double of `Response`
+            await read_reply("s", Flood(), b"1", wait, NoBack())
 
         async def end() -> None:
             await trio.lowlevel.checkpoint()

@@ -12,11 +12,11 @@ import trio
 import trio.testing
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters import http_streams, streamable_http
+from mcpgateway.adapters import http_link, http_streams
 from mcpgateway.adapters.base import Event, NoStream, Request, StreamEnded
+from mcpgateway.adapters.http_link import StreamableHttpLink
 from mcpgateway.adapters.http_replies import EventReader
 from mcpgateway.adapters.http_streams import IN_VAIN, Streams
-from mcpgateway.adapters.streamable_http import StreamableHttpLink
 from mcpgateway.errors import ServerError, ServerMisbehaved, ServerTimeout, ServerUnavailable
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.client import Client, open_client
@@ -51,7 +51,7 @@ CUT_OFF = stream_of(b"id: e1\nretry: 500\ndata:\n\n")
 @pytest.fixture(autouse=True)
 def in_haste(monkeypatch: pytest.MonkeyPatch) -> None:
     """Most servers here never answer the GET of a link that hears for itself; in life a link waits a second for it."""
-    monkeypatch.setattr(streamable_http, "ATTENTION", 0.01)
+    monkeypatch.setattr(http_link, "ATTENTION", 0.01)
 
 
 def answering(id: int) -> Answer:
@@ -186,7 +186,7 @@ async def test_a_stream_that_is_left_is_closed_at_the_server(by: str, peer: Peer
             await client.link.aclose()
         await peer.gone.wait()
     assert [type(problem) for problem in problems] == [ServerTimeout if by == "the client" else ServerUnavailable]
-    assert not adapter.pool.open_connections
+    assert not adapter.client.open_connections
 
 
 # ---- calls that are cut off, for the client --------------------------------------------------------------------------
@@ -270,7 +270,7 @@ def test_the_oldest_of_many_calls_is_forgotten() -> None:
     async def get(last_event: bytes | None, wait: Wait) -> Response:
         raise AssertionError
 
-    streams = Streams("s", get, lambda: 0.0)
+    streams = Streams("s", get, lambda: 0.0, stateful=True)
     for number in range(http_streams.NOTED + 1):
         streams.note(b"%d" % number, b'"c%d"' % number)
     first, last = (streams.under_the_clients_id(jsonrpc.result(b"%d" % n, {})) for n in (0, http_streams.NOTED))
@@ -308,6 +308,7 @@ async def resumed(client: Client, clock: trio.testing.MockClock, wait: Wait | No
     return back
 
 
+@pytest.mark.requirement("4.http.pool")
 @pytest.mark.parametrize("answer", BREAKS.values(), ids=BREAKS)
 async def test_a_link_that_hears_resumes_a_call_itself(
     answer: Answer, peer: Peer, reach: Reach, mock_clock: trio.testing.MockClock
@@ -374,6 +375,7 @@ async def test_a_call_is_not_resumed_past_its_end(peer: Peer, reach: Reach, mock
 # ---- what the link hears ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("4.http.pool")
 async def test_what_comes_outside_calls_is_handed_over_and_the_stream_resumed(
     peer: Peer, reach: Reach, mock_clock: trio.testing.MockClock
 ) -> None:
@@ -394,7 +396,7 @@ async def test_what_comes_outside_calls_is_handed_over_and_the_stream_resumed(
     asked = [asked.headers.get("last-event-id") for asked in peer.asked if asked.method == "GET"]
     assert asked == [None, "1"]
     assert peer.methods()[:4] == ["initialize", "notifications/initialized", "GET", "GET"]
-    assert not adapter.pool.open_connections
+    assert not adapter.client.open_connections
 
 
 @pytest.mark.parametrize(

@@ -247,12 +247,14 @@ async def test_a_broken_transport_fails_all_calls_at_once_with_the_reason() -> N
     for call in calls:
         assert isinstance(call.problem, ServerUnavailable)
         assert call.problem.message == "server 's': exited with status 3"
+        assert not call.problem.unsent
     assert server.link.closed.is_set()
     assert server.link.failure == "exited with status 3"
     assert server.methods() == ["tools/call"] * 3, "nobody is left to tell"
     for attempt in (server.link.call(a_request(), NoBack()), server.link.notify(jsonrpc.notification("x"))):
-        with pytest.raises(ServerUnavailable, match="status 3"):
+        with pytest.raises(ServerUnavailable, match="status 3") as caught:
             await attempt
+        assert caught.value.unsent
 
 
 async def test_closing_fails_what_is_in_flight_and_may_be_repeated() -> None:
@@ -279,8 +281,9 @@ async def test_closing_fails_what_is_in_flight_and_may_be_repeated() -> None:
 async def test_what_cannot_be_sent_fails_the_call(problem: Exception, expected: type[Exception]) -> None:
     server = Server()
     server.broken = problem
-    with pytest.raises(expected):
+    with pytest.raises(expected) as caught:
         await server.link.call(a_request(), NoBack())
+    assert getattr(caught.value, "unsent", True), "it may be sent again"
     assert server.link.statistics().in_flight == 0
 
 

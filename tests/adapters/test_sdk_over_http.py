@@ -58,7 +58,7 @@ async def test_it_is_listed_and_called(era: Era, adapter: StreamableHttpAdapter,
         for a in range(20):
             assert structured(await client.call("add", {"a": a, "b": 1})) == {"result": a + 1}
         assert bytes(members_of((await client.call("fail")).message.result)["isError"]) == b"true"
-    assert not adapter.pool.open_connections
+    assert not adapter.client.open_connections
 
 
 def names_in(listing: jsonrpc.Message) -> list[object]:

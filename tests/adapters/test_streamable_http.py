@@ -12,8 +12,8 @@ import trio
 import trio.testing
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters import streamable_http
-from mcpgateway.adapters.base import Event, NoBack
+from mcpgateway.adapters import http_link, http_streams, streamable_http
+from mcpgateway.adapters.base import Event, NoBack, Outcome
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
 from mcpgateway.config.model import Secret
 from mcpgateway.errors import (
@@ -24,7 +24,7 @@ from mcpgateway.errors import (
     ServerUnavailable,
 )
 from mcpgateway.protocol.revisions import Era
-from mcpgateway.testing.client import make_offer, open_client
+from mcpgateway.testing.client import Client, make_offer, open_client
 from mcpgateway.wire.waiting import Wait
 from tests.adapters.http_peer import (
     DISCOVERED,
@@ -54,7 +54,7 @@ async def refused(adapter: StreamableHttpAdapter, era: Era | None) -> ServerErro
         with pytest.raises(ServerError) as caught:
             await adapter.connect(nursery, make_offer(era), lambda message: None)
         assert not nursery.child_tasks
-        assert not adapter.pool.open_connections
+        assert not adapter.client.open_connections
         assert adapter.links == 0
     return caught.value
 
@@ -167,7 +167,7 @@ async def test_a_modern_server_is_known_by_its_refusal_of_initialize(answer: Ans
         (http(307, Location="/other"), "HTTP 307, a redirect; configure the URL that it leads to"),
         (http(503, "text/html", b"<html>secret"), "HTTP 503 and text/html"),
         (HTML, "HTTP 200 and text/html"),
-        (raw(b"SSH-2.0-OpenSSH_9\r\n", close=True), "not a valid HTTP/1.1 response"),
+        (raw(b"SSH-2.0-OpenSSH_9\r\n\r\n", close=True), "not a valid HTTP"),
         (raw(b"", close=True), "closed the connection without a response"),
         (result({"capabilities": {}}), "answered initialize with something else"),
         (result({**INITIALIZED, "protocolVersion": "1999-01-01"}, Mcp_Session_Id="s9"), "revision '1999-01-01'"),
@@ -242,6 +242,14 @@ async def test_a_probe_that_was_not_answered_in_time_is_repeated_before_giving_u
         await peer.until_asked("server/discover")
         peer.answers["server/discover"] = result(DISCOVERED)
         mock_clock.jump(streamable_http.PROBE_TIMEOUT)
+
+
+class NeverAnswers(trio.abc.HostnameResolver):
+    async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
+        await trio.sleep_forever()
+
+    async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
+        raise NotImplementedError
 
 
 async def test_a_port_that_nobody_listens_on_is_named_as_such(reach: Reach) -> None:
@@ -329,7 +337,7 @@ async def test_configured_headers_are_sent_with_everything_and_never_shown(
         assert asked.headers["x-name"] == "käse"
         assert "transfer-encoding" not in asked.headers
         assert asked.lines.lower().count(b"content-length") == (asked.verb == "POST")
-    shown = f"{caplog.text} {caught.value!r} {caught.value.data} {adapter!r} {client.link!r} {adapter.pool!r}"
+    shown = f"{caplog.text} {caught.value!r} {caught.value.data} {adapter!r} {client.link!r} {adapter.client!r}"
     assert "hunter2" not in shown
 
 
@@ -357,6 +365,91 @@ async def test_a_lost_session_ends_the_link_and_what_runs_on_it(answer: Answer, 
         assert client.link.closed.is_set()
         assert "no longer knows the session" in client.link.failure
     assert "DELETE" not in peer.methods()
+
+
+def gone(client: Client) -> None:
+    assert client.link.closed.is_set()
+    assert "no longer knows the session" in client.link.failure
+
+
+@pytest.mark.parametrize("client", ["Pool"])
+@pytest.mark.parametrize("answer", LOST.values(), ids=LOST)
+async def test_a_session_that_is_lost_when_a_call_was_begun(answer: Answer, peer: Peer, reach: Reach) -> None:
+    async with open_client(reach(), Era.LEGACY) as client:
+        await call(client.link)
+        peer.answers["tools/call"] = answer
+        outcomes: list[Outcome] = []
+        assert client.link.begin(a_request(client.link), outcomes.append)  # type: ignore[attr-defined]  # `Begins`
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        (go_on,) = outcomes
+        assert callable(go_on)
+        with pytest.raises(ServerSessionLost):
+            await go_on(NoBack())
+        gone(client)
+
+
+async def test_a_session_that_is_lost_while_a_call_is_resumed_does_not_make_it_again(
+    peer: Peer, reach: Reach, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had begun: what may have had its effect is not as good as never sent."""
+    monkeypatch.setattr(http_streams, "RETRY", 0.0)
+    peer.answers["tools/call"] = stream_of(b"id: e1\ndata:\n\n")
+    peer.answers["GET"] = http(404)
+    async with open_client(reach(), Era.LEGACY, hears=True) as client:
+        wait = Wait()
+        with pytest.raises(ServerUnavailable, match="lost the session in the middle of the call") as caught:
+            await client.link.call(a_request(client.link, wait), NoBack())
+        assert not caught.value.unsent
+        wait.check()  # the caller may try again under the same wait, if that does no harm
+        gone(client)
+    assert "notifications/cancelled" not in peer.methods()
+
+
+async def test_a_session_that_is_lost_when_a_server_is_told_of_a_cancellation(peer: Peer, reach: Reach) -> None:
+    async with open_client(reach(), Era.LEGACY) as client, trio.open_nursery() as nursery:
+        peer.answers["tools/call"] = peer.hang()
+        peer.answers["notifications/cancelled"] = http(404)
+        started = client.start(nursery, "t")
+        await peer.until_asked("tools/call")
+        started.scope.cancel(reason="test")
+        await client.link.closed.wait()
+        gone(client)
+
+
+SENT = {
+    "no answer": raw(b"", close=True),
+    "half a head": raw(HALF[:30], close=True),
+    "half a body": raw(HALF, close=True),
+    "an error": http(503),
+}
+
+
+@pytest.mark.requirement("4.http.pool")
+@pytest.mark.parametrize("case", SENT)
+async def test_what_was_sent_may_have_had_its_effect(case: str, peer: Peer, reach: Reach) -> None:
+    async with open_client(reach(), Era.MODERN) as client:
+        peer.answers["tools/call"] = SENT[case]
+        with pytest.raises(ServerUnavailable) as caught:
+            await call(client.link)
+        assert not caught.value.unsent
+    assert peer.methods().count("tools/call") == 1
+
+
+@pytest.mark.requirement("4.http.pool")
+async def test_what_was_not_sent_says_so(peer: Peer, reach: Reach) -> None:
+    adapter = reach(peer.url.replace("127.0.0.1", "localhost"))
+    async with open_client(adapter, Era.LEGACY) as client:
+        await adapter.client.close_idle()
+        trio.socket.set_custom_hostname_resolver(NoNames())
+        for attempt in (call(client.link), client.link.notify(jsonrpc.notification("x"))):
+            with pytest.raises(ServerUnavailable, match="cannot connect: Name or service not known") as caught:
+                await attempt
+            assert caught.value.unsent
+        await client.link.aclose()
+        with pytest.raises(ServerUnavailable, match="the link was closed") as caught:
+            await call(client.link)
+        assert caught.value.unsent
+    assert peer.methods() == ["initialize", "notifications/initialized"]
 
 
 async def test_a_notification_that_is_not_taken_is_an_error(
@@ -428,17 +521,15 @@ async def test_a_call_that_is_ended_closes_its_connection_and_a_legacy_server_is
         peer.answers["tools/call"] = result(OK)
         assert text_of(await call(client.link)) == "ok"
     assert peer.methods().count("notifications/cancelled") == (era is Era.LEGACY)
-    assert not adapter.pool.open_connections
+    assert not adapter.client.open_connections
 
 
 @pytest.mark.parametrize("by", ["wait", "cancellation"])
-async def test_a_call_that_is_ended_while_it_dials_leaves_nothing(
-    by: str, peer: Peer, reach: Reach, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    adapter = reach()
+async def test_a_call_that_is_ended_while_it_dials_leaves_nothing(by: str, peer: Peer, reach: Reach) -> None:
+    adapter = reach(peer.url.replace("127.0.0.1", "localhost"))
     async with open_client(adapter, Era.MODERN) as client, trio.open_nursery() as nursery:
-        adapter.pool.close_idle()
-        monkeypatch.setattr(adapter.pool, "_connect", trio.sleep_forever)
+        await adapter.client.close_idle()
+        trio.socket.set_custom_hostname_resolver(NeverAnswers())
         wait, why = Wait(), ServerTimeout("s", "enough")
         started = client.start(nursery, "t", wait=wait)
         await trio.testing.wait_all_tasks_blocked()
@@ -449,7 +540,7 @@ async def test_a_call_that_is_ended_while_it_dials_leaves_nothing(
             started.scope.cancel(reason="test")
             await started.done.wait()
         assert client.link.statistics().in_flight == 0
-        assert not adapter.pool.open_connections
+        assert not adapter.client.open_connections
     assert peer.methods() == ["server/discover"]
 
 
@@ -482,9 +573,9 @@ async def test_a_server_that_cannot_be_told_is_left_alone(
         wait.end(ServerTimeout("s", "enough"))
         await started.done.wait()
         await peer.until_asked("notifications/cancelled")
-        mock_clock.jump(streamable_http.COURTESY)
+        mock_clock.jump(http_link.COURTESY)
         await trio.testing.wait_all_tasks_blocked()
-        assert not adapter.pool.open_connections
+        assert not adapter.client.open_connections
 
 
 @pytest.mark.parametrize("answer", [http(200), http(204), http(405), http(404), raw(b"", close=True)])
@@ -497,7 +588,7 @@ async def test_closing_ends_the_session_once_whatever_the_server_says(answer: An
         assert client.link.closed.is_set()
         assert client.link.failure == "the link was closed"
     assert peer.methods().count("DELETE") == 1
-    assert not adapter.pool.open_connections
+    assert not adapter.client.open_connections
 
 
 async def test_closing_does_not_wait_for_a_server_that_is_silent(
@@ -509,12 +600,12 @@ async def test_closing_does_not_wait_for_a_server_that_is_silent(
         async def close() -> None:
             async with open_client(reach(), Era.LEGACY):
                 pass
-            assert trio.current_time() - began == streamable_http.COURTESY
+            assert trio.current_time() - began == http_link.COURTESY
 
         began = trio.current_time()
         nursery.start_soon(close)
         await peer.until_asked("DELETE")
-        mock_clock.jump(streamable_http.COURTESY)
+        mock_clock.jump(http_link.COURTESY)
 
 
 async def test_a_server_without_sessions_is_told_of_no_end(peer: Peer, reach: Reach) -> None:
@@ -530,9 +621,9 @@ async def test_connections_are_shared_by_links_and_closed_with_the_last(peer: Pe
         async with open_client(adapter, Era.MODERN) as other:
             await call(one.link)
             await call(other.link)
-        assert adapter.pool.open_connections == 1
+        assert adapter.client.open_connections == 1
         assert adapter.links == 1
-    assert adapter.pool.open_connections == 0
+    assert adapter.client.open_connections == 0
     assert peer.connections == 1
 
 

@@ -11,7 +11,8 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, NoStream
-from mcpgateway.adapters.streamable_http import StreamableHttpAdapter, StreamableHttpLink
+from mcpgateway.adapters.http_link import StreamableHttpLink
+from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
 from mcpgateway.config.model import HttpServer
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
@@ -20,6 +21,7 @@ from mcpgateway.testing.client import open_client
 from mcpgateway.testing.http import HttpFixture, serve_fixture
 from mcpgateway.wire.http1.client import Pool
 from mcpgateway.wire.http1.responses import Response
+from mcpgateway.wire.http_client import DEFAULT
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Wait
 
@@ -42,7 +44,7 @@ class Browser:
         lines = b"".join(b"%b: %b\r\n" % item for item in headers.items())
         data = b"%b /mcp HTTP/1.1\r\nHost: x\r\n%bContent-Length: %d\r\n\r\n%b" % (verb, lines, len(body), body)
         wait = Wait()
-        response = await self._pool.exchange(data, wait)
+        response = await self._pool.exchange(data, wait, DEFAULT)
         text = await response.read(wait, 100_000)
         return response, json.loads(text) if text[:1] == b"{" else text
 

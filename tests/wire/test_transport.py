@@ -260,6 +260,21 @@ async def test_ending_the_wait_interrupts(kind: str, action: str) -> None:
         assert [type(outcome) for outcome in task.outcome] == [Enough]
 
 
+@pytest.mark.parametrize("moment", range(5))
+@pytest.mark.parametrize("action", ACTIONS)
+async def test_ending_the_wait_interrupts_at_any_moment(kind: str, action: str, moment: int) -> None:
+    """Also before the task has come to wait for the socket."""
+    async with pair(kind) as both:
+        wait = Wait()
+        task = Task(both.nursery, lambda: ACTIONS[action](both, wait))
+        for _ in range(moment):
+            await trio.lowlevel.checkpoint()
+        wait.end(Enough())
+        await wait_all_tasks_blocked()
+
+        assert [type(outcome) for outcome in task.outcome] == [Enough]
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 async def test_a_wait_that_has_ended_interrupts_at_once(kind: str, action: str) -> None:
     async with pair(kind) as both:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.wire.waiting import LONGEST, QUANTUM, Sweeper, Wait, interruptible
+from mcpgateway.wire.waiting import LONGEST, QUANTUM, Phase, Sweeper, Wait, interruptible
 
 
 class Enough(Exception):
@@ -307,6 +307,68 @@ async def test_a_deadline_that_is_moved_nearer_is_noticed_soon(
 
     assert task.woke is not None
     assert task.woke - moved <= LONGEST
+
+
+async def test_a_deadline_that_is_set_while_there_is_none_is_noticed_soon(
+    autojump_clock: MockClock, nursery: trio.Nursery, sweeper: Sweeper
+) -> None:
+    """The sweeper sleeps as long as nobody has a deadline, but not past one that comes later."""
+    await trio.sleep(10)
+    task = Parked(nursery, Wait(on_deadline=Late))
+    sweeper.add(task.wait)
+    await trio.sleep(10)
+    moved = task.wait.deadline = trio.current_time()
+    await trio.sleep(2)
+
+    assert task.woke is not None
+    assert task.woke - moved <= LONGEST
+
+
+# ---- phases ----------------------------------------------------------------------------------------------------------
+
+
+class PhaseOver(Exception):
+    """What a phase raises."""
+
+
+@pytest.mark.parametrize(
+    ("deadline", "phase", "expected", "when"),
+    [(9.0, 3.0, PhaseOver, 3.0), (math.inf, 3.0, PhaseOver, 3.0), (3.0, 9.0, Late, 3.0), (3.0, None, Late, 3.0)],
+    ids=["the phase", "the phase only", "the wait", "the phase is over"],
+)
+async def test_the_nearer_of_two_deadlines_counts(
+    deadline: float,
+    phase: float | None,
+    expected: type[Exception],
+    when: float,
+    autojump_clock: MockClock,
+    nursery: trio.Nursery,
+    sweeper: Sweeper,
+) -> None:
+    wait = Wait(trio.current_time() + deadline, Late)
+    task = Parked(nursery, wait)
+    sweeper.add(wait)
+    wait.phase = Phase(trio.current_time() + (phase or 2.0), PhaseOver)
+    await trio.sleep(1)
+    if phase is None:
+        wait.phase = None
+    await trio.sleep(10)
+
+    assert isinstance(task.problem, expected)
+    assert task.woke is not None
+    assert when <= task.woke <= when + LONGEST
+
+
+async def test_a_phase_outlives_a_renewal(autojump_clock: MockClock, nursery: trio.Nursery, sweeper: Sweeper) -> None:
+    wait = Wait(trio.current_time() + 2, Late, patience=2)
+    task = Parked(nursery, wait)
+    sweeper.add(wait)
+    wait.phase = Phase(trio.current_time() + 5, PhaseOver)
+    for _ in range(10):
+        await trio.sleep(1)
+        wait.renew()
+
+    assert isinstance(task.problem, PhaseOver)
 
 
 async def test_a_renewed_wait_ends_at_the_latest(

@@ -9,26 +9,28 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Final
 from urllib.parse import SplitResult, urlsplit
 
 import trio
 
-from mcpgateway.wire.http1.responses import Abandon, ClientConnection, Done, HttpError, Response
+from mcpgateway.wire.http1.responses import ClientConnection, Response
+from mcpgateway.wire.http_client import DEFAULT, KEPT, Abandon, Deadlines, Done, Fields, HttpError, innermost, target_of
 from mcpgateway.wire.readiness import EdgeTransport, Poller
+from mcpgateway.wire.tls import client_context
 from mcpgateway.wire.transport import TlsTransport, Transport, TransportBroken
 from mcpgateway.wire.waiting import Wait, interruptible
 
-KEPT: Final = 60.0
-"""Seconds after which an idle connection is closed once a younger one has been given back."""
+MAX_BODY: Final = 64 * 1024 * 1024
+"""Bytes of a response to a request that was begun."""
 
 
 class Pool:
-    """Keep-alive connections to the origin of one URL. Owned by whoever made it; `close` closes all of it.
+    """Keep-alive connections to the origin of one URL; a `mcpgateway.wire.http_client.HttpClient`.
 
-    ``connect_timeout`` is in seconds and covers name look-up, TCP and TLS; ``limit`` bounds the bytes of a response to
-    `begin`. There is no bound on connections here: the
-    leases above bound the calls.
+    Owned by whoever made it; `close` closes all of it. ``tls`` gives the context for a new connection; ``limit`` bounds
+    the bytes of a response to `begin`. There is no bound on connections here: the leases above bound the calls.
     """
 
     def __init__(
@@ -36,9 +38,9 @@ class Pool:
         url: str,
         poller: Poller,
         *,
-        connect_timeout: float = 10.0,
-        tls: ssl.SSLContext | None = None,
-        limit: int = 64 * 1024 * 1024,
+        deadlines: Deadlines = DEFAULT,
+        tls: Callable[[], ssl.SSLContext] = client_context,
+        limit: int = MAX_BODY,
     ) -> None:
         parts: SplitResult = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -46,9 +48,10 @@ class Pool:
         self.host: str = parts.hostname
         self.port: int = parts.port or (443 if parts.scheme == "https" else 80)
         self.secure = parts.scheme == "https"
+        self.target = target_of(url)
+        self.deadlines = deadlines
         self.limit = limit
         self._poller = poller
-        self._connect_timeout = connect_timeout
         self._tls = tls
         self._idle: list[ClientConnection] = []
         self._open: set[ClientConnection] = set()
@@ -59,13 +62,13 @@ class Pool:
         """Connections that are open, idle ones included."""
         return len(self._open)
 
-    def begin(self, data: bytes, done: Done) -> Abandon | None:
-        """Send a whole request and have ``done`` called with its response, without a task.
+    def prepare(self, method: bytes, fields: Fields, *, patient: bool = False) -> Prepared:
+        """See `mcpgateway.wire.http_client.HttpClient.prepare`."""
+        head = b"%b %b HTTP/1.1\r\n%b" % (method, self.target, _lines(fields))
+        return Prepared(self, head, self.deadlines.patient() if patient else self.deadlines)
 
-        The response is whole, unless it is no JSON: then its body may still be coming. ``done`` must not block or
-        raise. Gives what abandons the request (closing its connection; ``done`` is not called then), or ``None`` if
-        nothing was sent: there is no connection at hand, and `exchange` has to make one.
-        """
+    def begin(self, data: bytes, wait: Wait, done: Done, deadlines: Deadlines) -> Abandon | None:
+        """Send a whole request; see `mcpgateway.wire.http_client.Prepared.begin`."""
         connection = self._take()
         if connection is None:
             return None
@@ -78,40 +81,42 @@ class Pool:
         except TransportBroken:
             self.discard(connection)
             return None
-        connection.watch(transport, done)
+        connection.deadlines = deadlines
+        if deadlines.first_byte is not None:
+            wait.phase = deadlines.head()
+        connection.watch(transport, wait, done)
         return connection.abandon
 
-    async def exchange(self, data: bytes, wait: Wait) -> Response:
-        """Send a whole request and wait for the head of its response.
-
-        Tries once more on a new connection if a kept one turns out to be closed before a byte was sent.
-
-        :raises HttpError: not reachable, or no HTTP response; `HttpError.unsent` says whether it may have had effect
-        """
+    async def exchange(self, data: bytes, wait: Wait, deadlines: Deadlines) -> Response:
+        """Send a whole request; see `mcpgateway.wire.http_client.Prepared.exchange`."""
         connection = self._take()
         if connection is not None:
             try:
-                return await self._attempt(connection, data, wait)
+                return await self._attempt(connection, data, wait, deadlines)
             except HttpError as problem:
                 if not problem.unsent:
                     raise
-        return await self._attempt(await self._dial(wait), data, wait)
+        return await self._attempt(await self._dial(wait), data, wait, deadlines)
 
-    async def _attempt(self, connection: ClientConnection, data: bytes, wait: Wait) -> Response:
+    async def _attempt(self, connection: ClientConnection, data: bytes, wait: Wait, deadlines: Deadlines) -> Response:
         builder = connection.builder
         transport = connection.transport
+        connection.deadlines = deadlines
         try:
             transport.put(data)
             if transport.stuck:
                 await transport.flushed(wait)
+            wait.phase = deadlines.head()
             while not builder.headers_complete:
                 await connection.receive(wait)
         except TransportBroken as problem:
             self.discard(connection)
-            raise HttpError(f"the connection broke: {problem.strerror or problem}", unsent=problem.unsent) from None
+            raise connection.broken(problem) from None
         except BaseException:
             self.discard(connection)
             raise
+        finally:
+            wait.phase = None
         return Response(self, connection)
 
     def _take(self) -> ClientConnection | None:
@@ -153,13 +158,14 @@ class Pool:
     async def _dial(self, wait: Wait) -> ClientConnection:
         if self._closed:
             raise HttpError("the client is closed", unsent=True)
+        limit = self.deadlines.connect
         try:
-            with interruptible(wait), trio.fail_after(self._connect_timeout):
+            with interruptible(wait), trio.fail_after(limit):
                 connection = ClientConnection(await self._connect(), self)
         except trio.TooSlowError:
-            raise HttpError(f"no connection within {self._connect_timeout:g} s", unsent=True) from None
+            raise HttpError(f"no connection within {limit:g} s (connect_timeout)", unsent=True) from None
         except (OSError, trio.BrokenResourceError) as problem:
-            raise HttpError(f"cannot connect: {_explain(problem)}", unsent=True) from None
+            raise HttpError(f"cannot connect: {innermost(problem)}", unsent=True) from None
         self._open.add(connection)
         return connection
 
@@ -167,8 +173,8 @@ class Pool:
         stream = await trio.open_tcp_stream(self.host, self.port)
         if not self.secure:
             return self._poller.transport(_detach(stream))
-        secured = trio.SSLStream(stream, self._tls or _default_tls(), server_hostname=self.host, https_compatible=True)
         try:
+            secured = trio.SSLStream(stream, self._tls(), server_hostname=self.host, https_compatible=True)
             await secured.do_handshake()
         except BaseException:
             stream.socket.close()
@@ -179,8 +185,8 @@ class Pool:
         self._open.discard(connection)
         connection.transport.close()
 
-    def close_idle(self) -> None:
-        """Close the connections that are not in use."""
+    async def close_idle(self) -> None:
+        """Close the connections that are not in use. No checkpoint."""
         idle, self._idle = self._idle, []
         for connection in idle:
             self.discard(connection)
@@ -196,24 +202,35 @@ class Pool:
         return f"<Pool {self.host}:{self.port} {len(self._open)} open, {len(self._idle)} idle>"
 
 
+class Prepared:
+    """See `mcpgateway.wire.http_client.Prepared`. ``head`` lacks its length and its end."""
+
+    __slots__ = ("_deadlines", "_head", "_pool")
+
+    def __init__(self, pool: Pool, head: bytes, deadlines: Deadlines) -> None:
+        self._pool = pool
+        self._head = head
+        self._deadlines = deadlines
+
+    def begin(self, fields: Fields | None, body: bytes, wait: Wait, done: Done) -> Abandon | None:
+        """See `mcpgateway.wire.http_client.Prepared.begin`."""
+        head = self._head + _lines(fields) if fields else self._head
+        data = b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        return self._pool.begin(data, wait, done, self._deadlines)
+
+    async def exchange(self, wait: Wait, body: bytes | None = None, fields: Fields | None = None) -> Response:
+        """See `mcpgateway.wire.http_client.Prepared.exchange`."""
+        head = self._head + _lines(fields) if fields else self._head
+        data = head + b"\r\n" if body is None else b"%bContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
+        return await self._pool.exchange(data, wait, self._deadlines)
+
+
+def _lines(fields: Fields) -> bytes:
+    return b"".join([b"%b: %b\r\n" % (name, value) for name, value in fields.items() if value is not None])
+
+
 def _detach(stream: trio.SocketStream) -> socket.socket:
     return socket.socket(fileno=stream.socket.detach())
-
-
-def _default_tls() -> ssl.SSLContext:
-    from mcpgateway.wire.tls import client_context
-
-    return client_context()
-
-
-def _explain(problem: BaseException) -> str:
-    """The innermost reason: trio and ssl wrap it."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
-    cause = problem.__cause__
-    if isinstance(cause, BaseExceptionGroup) and cause.exceptions:
-        return _explain(cause.exceptions[0])
-    return _explain(cause) if cause is not None else str(problem) or type(problem).__name__
 
 
 def _touched(transport: Transport) -> bool:

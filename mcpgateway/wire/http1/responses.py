@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 import httptools
 
 from mcpgateway.wire.http1.requests import MAX_HEADERS
+from mcpgateway.wire.http_client import Done, HttpError, advised, is_json
 from mcpgateway.wire.readiness import EdgeTransport
 from mcpgateway.wire.transport import Transport, TransportBroken
 from mcpgateway.wire.waiting import Wait
@@ -16,17 +16,6 @@ if TYPE_CHECKING:
     from mcpgateway.wire.http1.client import Pool
 
 MAX_HEAD: Final = 64 * 1024
-
-
-class HttpError(Exception):
-    """The peer did not answer as HTTP/1.1 says, or not at all.
-
-    ``unsent`` is true where no byte of the request can have been acted upon, so that it may be sent again.
-    """
-
-    def __init__(self, message: str, *, unsent: bool = False) -> None:
-        super().__init__(message)
-        self.unsent = unsent
 
 
 class _Builder:
@@ -87,21 +76,25 @@ class _Builder:
             self.complete = True
 
 
-Done: TypeAlias = "Callable[[Response | HttpError], None]"
-Abandon: TypeAlias = "Callable[[], None]"
-
-
 class ClientConnection:
-    __slots__ = ("_done", "builder", "head", "idle_since", "pool", "transport", "unfinished")
+    """One connection. ``deadlines`` are those of the request that it is used for."""
+
+    __slots__ = (
+        *("_done", "_wait"),
+        *("builder", "deadlines", "head", "idle_since", "pool", "transport", "unfinished"),
+    )
 
     def __init__(self, transport: Transport, pool: Pool) -> None:
         self.transport = transport
         self.pool = pool
+        self.deadlines = pool.deadlines
         self.builder = _Builder()
         self.idle_since = 0.0
         self.unfinished = False
         self.head = 0
+        """Bytes of the head of the response so far."""
         self._done: Done | None = None
+        self._wait: Wait | None = None
 
     def finish(self) -> bool:
         """Take in the rest of a response that was left; whether the connection is ready for the next."""
@@ -114,8 +107,9 @@ class ClientConnection:
                 builder.parser.feed_data(data)
         except (TransportBroken, httptools.HttpParserError):
             return False
-        ready = builder.complete and builder.keep_alive
+        ready = builder.complete and builder.keep_alive and not builder.surplus
         builder.reset()
+        self.head = 0
         return ready
 
     async def receive(self, wait: Wait) -> None:
@@ -134,7 +128,9 @@ class ClientConnection:
             except httptools.HttpParserUpgrade:
                 raise HttpError("the peer switched protocols unasked") from None
             except httptools.HttpParserError as problem:
-                raise HttpError(f"not a valid HTTP/1.1 response: {problem}") from None
+                if not builder.complete:
+                    raise HttpError(f"not a valid HTTP/1.1 response: {problem}") from None
+                builder.surplus = True  # the response is whole; what follows it costs the connection only
             if not builder.headers_complete:
                 self.head += len(data)
             if len(builder.headers) > MAX_HEADERS:
@@ -149,11 +145,18 @@ class ClientConnection:
         what = "within its response" if builder.headers_complete else "without a response"
         raise HttpError(f"the peer closed the connection {what}")
 
+    def broken(self, problem: TransportBroken) -> HttpError:
+        """What the end of the transport means for the request on it."""
+        where = "within its response" if self.builder.headers_complete else "without a response"
+        reason = advised(problem.strerror or str(problem))
+        return HttpError(f"the connection broke {where}: {reason}", unsent=problem.unsent)
+
     # ---- without a task ----------------------------------------------------------------------------------------------
 
-    def watch(self, transport: EdgeTransport, done: Done) -> None:
+    def watch(self, transport: EdgeTransport, wait: Wait, done: Done) -> None:
         """Read the response where its bytes arrive, and call ``done`` with it."""
         self._done = done
+        self._wait = wait
         transport.watcher = self._readable
 
     def _readable(self) -> None:
@@ -163,29 +166,30 @@ class ClientConnection:
             while True:
                 data = self.transport.try_receive()
                 if data is None:
+                    if builder.headers_complete and self._wait is not None:
+                        self._wait.phase = self.deadlines.silence(builder.headers)
                     return
                 self.take_in(data)
-                if builder.complete or (builder.headers_complete and not _is_json(builder.headers)):
+                if builder.complete or (builder.headers_complete and not is_json(builder.headers)):
                     break
                 if builder.size > self.pool.limit:
                     raise HttpError(f"the response is larger than {self.pool.limit} bytes")
         except TransportBroken as problem:
-            self._fail(HttpError(f"the connection broke: {problem.strerror or problem}", unsent=problem.unsent))
+            self._fail(self.broken(problem))
         except HttpError as problem:
             self._fail(problem)
         else:
             self.settle(Response(self.pool, self))
 
     def _fail(self, problem: HttpError) -> None:
-        done = self._done  # closing settles, so that nobody else can
-        self._done = None
+        done = self._unwatched()  # before closing, which wakes the watcher once more
         self.pool.discard(self)
         if done is not None:
             done(problem)
 
     def settle(self, outcome: Response | HttpError) -> None:
         """Stop watching and tell who waits, if somebody still does."""
-        done, self._done = self._done, None
+        done = self._unwatched()
         if isinstance(self.transport, EdgeTransport):
             self.transport.watcher = None
         if done is not None:
@@ -193,20 +197,20 @@ class ClientConnection:
 
     def abandon(self) -> None:
         """Nobody waits any more: close."""
-        self._done = None
+        self._unwatched()
         self.pool.discard(self)
 
-
-def _is_json(headers: dict[bytes, bytes]) -> bool:
-    return headers.get(b"content-type", b"").startswith(b"application/json")
+    def _unwatched(self) -> Done | None:
+        """Who is to be told, once; the phases of their wait are over."""
+        done, self._done = self._done, None
+        wait, self._wait = self._wait, None
+        if wait is not None and wait.phase is not None:
+            wait.phase = None
+        return done
 
 
 class Response:
-    """A response whose head is here and whose body may still be coming.
-
-    Take all of it with `read`, or piece by piece with `more` until ``b""``; then the connection is reused by itself.
-    `close` gives up what is left. Forgetting to do either costs the connection.
-    """
+    """See `mcpgateway.wire.http_client.Response`, and `Arrived`."""
 
     __slots__ = ("_connection", "_pool", "headers", "status")
 
@@ -217,10 +221,7 @@ class Response:
         self.headers = connection.builder.headers
 
     async def read(self, wait: Wait, limit: int) -> bytes:
-        """The whole body.
-
-        :raises HttpError: it is larger than ``limit`` bytes, cut short or malformed
-        """
+        """See `mcpgateway.wire.http_client.Response.read`."""
         connection = self._connection
         if connection is not None and connection.builder.size > limit:
             self.close()
@@ -238,7 +239,7 @@ class Response:
         return b"".join(chunks)
 
     def whole(self) -> bytes | None:
-        """The whole body if it is here; ``None`` if more is to come."""
+        """See `mcpgateway.wire.http_client.Arrived.whole`."""
         connection = self._connection
         if connection is None or not connection.builder.complete:
             return None
@@ -247,7 +248,7 @@ class Response:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def piece(self) -> bytes:
-        """What has come of the body and was not taken yet; never waits."""
+        """See `mcpgateway.wire.http_client.Arrived.piece`."""
         connection = self._connection
         if connection is None:
             return b""
@@ -255,20 +256,23 @@ class Response:
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     async def more(self, wait: Wait) -> bytes:
-        """The next piece of the body; ``b""`` at its end."""
+        """See `mcpgateway.wire.http_client.Response.more`."""
         connection = self._connection
         if connection is None:
             return b""
         builder = connection.builder
         try:
             while not builder.chunks and not builder.complete:
+                wait.phase = connection.deadlines.silence(self.headers)
                 await connection.receive(wait)
         except TransportBroken as problem:
             self.close()
-            raise HttpError(f"the connection broke within the response: {problem}") from None
+            raise connection.broken(problem) from None
         except BaseException:
             self.close()
             raise
+        finally:
+            wait.phase = None
         chunks, builder.chunks = builder.chunks, []
         if builder.complete:
             self._release()
@@ -280,13 +284,14 @@ class Response:
             self._pool.give_back(connection)
 
     def leave(self) -> None:
-        """Nothing more is wanted of a response that is all but over (an event stream after its last event).
-
-        What is left of it may still be on its way; the connection is reused if it has come by the time it is needed.
-        """
+        """See `mcpgateway.wire.http_client.Response.leave`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             self._pool.keep_unfinished(connection)
+
+    async def aclose(self) -> None:
+        """See `mcpgateway.wire.http_client.Response.aclose`. No checkpoint."""
+        self.close()
 
     def close(self) -> None:
         """Close the connection of a response that is not wanted any more; idempotent."""

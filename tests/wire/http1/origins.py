@@ -11,6 +11,7 @@ import trio
 import trio.testing
 
 from mcpgateway.wire.http1.client import Pool
+from mcpgateway.wire.http1.responses import Response
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.transport import SocketTransport, Transport
 from mcpgateway.wire.waiting import Wait
@@ -112,9 +113,12 @@ class Origin:
         """Status and body of one exchange."""
         return await self.send(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode(), wait, limit)
 
+    async def exchange(self, data: bytes, wait: Wait) -> Response:
+        return await self.pool.exchange(data, wait, self.pool.deadlines)
+
     async def send(self, data: bytes, wait: Wait | None = None, limit: int = 1 << 20) -> tuple[int, bytes]:
         wait = wait or Wait()
-        response = await self.pool.exchange(data, wait)
+        response = await self.exchange(data, wait)
         return response.status, await response.read(wait, limit)
 
 
@@ -128,7 +132,7 @@ async def origin(kind: str, *scripts: Script, host: str = "127.0.0.1") -> AsyncI
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     scheme = "https" if kind == "tls" else "http"
-    pool = Pool(f"{scheme}://{host}:{port}/mcp", poller, tls=certificates.trusting() if kind == "tls" else None)
+    pool = Pool(f"{scheme}://{host}:{port}/mcp", poller, tls=certificates.trusting)
     site = Origin(pool)
 
     async def handle(stream: trio.SocketStream) -> None:

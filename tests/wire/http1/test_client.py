@@ -13,9 +13,10 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcpgateway.wire import readiness
-from mcpgateway.wire.http1 import client
+from mcpgateway.wire.http1 import client, responses
 from mcpgateway.wire.http1.client import Pool
-from mcpgateway.wire.http1.responses import HttpError, Response
+from mcpgateway.wire.http1.responses import Response
+from mcpgateway.wire.http_client import DEFAULT, Arrived, Deadlines, HttpError
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Wait
 from tests.wire.http1 import certificates
@@ -90,14 +91,14 @@ async def test_a_response_without_a_body_ends_with_its_head(kind: str, case: str
 
 async def test_the_headers_of_a_response() -> None:
     async with origin("edge", says(b"HTTP/1.1 200 OK\r\nX-One: 1\r\nx-one: 2\r\nContent-Length: 0\r\n\r\n")) as site:
-        response = await site.pool.exchange(GET, Wait())
+        response = await site.exchange(GET, Wait())
 
         assert response.headers == {b"x-one": b"1, 2", b"content-length": b"0"}
 
 
 async def test_interim_headers_are_not_those_of_the_response() -> None:
     async with origin("edge", says(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + OK)) as site:
-        response = await site.pool.exchange(GET, Wait())
+        response = await site.exchange(GET, Wait())
 
         assert b"link" not in response.headers
 
@@ -114,7 +115,7 @@ async def test_a_stream_is_given_piece_by_piece(kind: str) -> None:
 
     async with origin(kind, script) as site:
         wait = Wait()
-        response = await site.pool.exchange(GET, wait)
+        response = await site.exchange(GET, wait)
         assert await response.more(wait) == b"one"
         more.set()
         assert await response.more(wait) == b"two"
@@ -170,8 +171,8 @@ async def test_the_connection_used_last_is_used_first() -> None:
 
     async with origin("edge", named("first"), named("second")) as site:
         wait = Wait()
-        first = await site.pool.exchange(GET, wait)
-        second = await site.pool.exchange(GET, wait)
+        first = await site.exchange(GET, wait)
+        second = await site.exchange(GET, wait)
         await second.read(wait, 10)
         await first.read(wait, 10)
         used.clear()
@@ -189,7 +190,7 @@ async def test_connections_that_nobody_has_needed_for_long_are_closed(
     monkeypatch.setattr(client, "KEPT", 1.0)
     async with origin(kind, serve_ok) as site:
         wait = Wait()
-        responses = [await site.pool.exchange(GET, wait) for _ in range(3)]
+        responses = [await site.exchange(GET, wait) for _ in range(3)]
         for response in responses:
             await response.read(wait, 10)
         assert site.pool.open_connections == 3
@@ -201,6 +202,7 @@ async def test_connections_that_nobody_has_needed_for_long_are_closed(
         assert site.pool.open_connections == 1
 
 
+@pytest.mark.requirement("4.http.pool")
 async def test_a_kept_connection_that_the_peer_has_closed_is_replaced(kind: str, clock: MockClock) -> None:
     async with origin(kind, says(OK), serve_ok) as site:
         await site.get()
@@ -211,6 +213,7 @@ async def test_a_kept_connection_that_the_peer_has_closed_is_replaced(kind: str,
         assert (site.accepted, site.pool.open_connections) == (2, 1)
 
 
+@pytest.mark.requirement("4.http.pool")
 async def test_a_request_that_was_sent_is_not_sent_again(clock: MockClock) -> None:
     """It may have had its effect: that the peer closed without a word does not tell."""
 
@@ -255,7 +258,7 @@ async def test_a_stream_that_was_left_is_finished_when_the_connection_is_needed(
 
     async with origin("edge", script) as site:
         wait = Wait()
-        response = await site.pool.exchange(GET, wait)
+        response = await site.exchange(GET, wait)
         assert await response.more(wait) == b"one"
         response.leave()
         assert site.pool.open_connections == 1
@@ -273,7 +276,7 @@ async def test_a_stream_that_was_left_and_goes_on_costs_its_connection(kind: str
 
     async with origin(kind, script, serve_ok) as site:
         wait = Wait()
-        response = await site.pool.exchange(GET, wait)
+        response = await site.exchange(GET, wait)
         await response.more(wait)
         response.leave()
 
@@ -288,7 +291,7 @@ async def test_a_response_that_is_closed_costs_its_connection(kind: str) -> None
         await line.closed()
 
     async with origin(kind, script) as site:
-        response = await site.pool.exchange(GET, Wait())
+        response = await site.exchange(GET, Wait())
         response.close()
         response.close()
 
@@ -335,6 +338,83 @@ async def test_a_response_that_nobody_asked_for_is_nobodys_answer(kind: str, clo
         assert await site.get() == (200, b"ok")
 
 
+GARBAGE = {
+    "text": b"garbage",
+    "a body that is longer than it says": b"ay",
+    "lines": b"\r\n\r\nSSH-2.0-OpenSSH_9.6\r\n",
+    "half a head": b"HTTP/1.1 200 OK\r\nContent-",
+}
+
+
+@pytest.mark.requirement("4.http.pool")
+@pytest.mark.parametrize("case", GARBAGE)
+@pytest.mark.parametrize("how", ["exchange", "begin"])
+async def test_what_follows_a_response_costs_the_connection_only(case: str, how: str) -> None:
+    if how == "begin" and not readiness.AVAILABLE:
+        pytest.skip("there is no epoll here")
+    json = OK.replace(b"OK\r\n", b"OK\r\nContent-Type: application/json\r\n")
+    async with origin("edge", second(says(json + GARBAGE[case])), serve_ok) as site:
+        await site.get()
+        if how == "exchange":
+            assert await site.get() == (200, b"ok")
+        else:
+            response = await Begun(site).outcome()
+            assert not isinstance(response, HttpError)
+            assert (response.status, response.whole()) == (200, b"ok")
+
+        assert await site.get() == (200, b"ok")
+        assert (site.accepted, site.pool.open_connections) == (2, 1)
+
+
+@pytest.mark.requirement("4.http.pool")
+async def test_a_peer_that_closes_after_its_response_says_so_and_is_believed(kind: str) -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.say(OK.replace(b"OK\r\n", b"OK\r\nConnection: close\r\n"))
+        await line.closed()
+
+    async with origin(kind, script, serve_ok) as site:
+        assert await site.get() == (200, b"ok")
+        assert site.pool.open_connections == 0
+        assert await site.get() == (200, b"ok")
+
+
+@pytest.mark.requirement("4.http.pool")
+async def test_a_kept_connection_that_the_peer_has_reset_is_replaced(kind: str, clock: MockClock) -> None:
+    async def script(line: Line) -> None:
+        await line.request()
+        await line.say(OK)
+        await wait_all_tasks_blocked()
+        line.reset()
+
+    async with origin(kind, script, serve_ok) as site:
+        await site.get()
+        await wait_all_tasks_blocked(0.01)
+
+        assert await site.get() == (200, b"ok")
+        assert (site.accepted, site.pool.open_connections) == (2, 1)
+
+
+async def test_the_heads_of_streams_that_were_left_do_not_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(responses, "MAX_HEAD", 200)
+
+    async def script(line: Line) -> None:
+        while await line.request():
+            await line.say(CHUNKED[:30])
+            await wait_all_tasks_blocked()
+            await line.say(CHUNKED[30:] + b"3\r\none\r\n")
+            await line.say(b"0\r\n\r\n")
+
+    async with origin("edge", script) as site:
+        for _ in range(10):
+            wait = Wait()
+            response = await site.exchange(GET, wait)
+            assert await response.more(wait) == b"one"
+            response.leave()
+            await wait_all_tasks_blocked(0.001)
+        assert site.accepted == 1
+
+
 # ---- broken responses ------------------------------------------------------------------------------------------------
 
 BROKEN = {
@@ -372,8 +452,13 @@ async def test_a_broken_response_is_an_error_that_says_how(kind: str, case: str)
         assert site.pool.open_connections == 0
 
 
-async def test_a_head_without_an_end_is_given_up() -> None:
-    async with origin("edge", says(b"HTTP/1.1 200 OK\r\nX: ", b"x" * (16 << 20))) as site:
+@pytest.mark.parametrize(
+    "said",
+    [(b"HTTP/1.1 200 OK\r\nX: ", b"x" * (16 << 20)), (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,)],
+    ids=["one line", "interim responses"],
+)
+async def test_a_head_without_an_end_is_given_up(said: tuple[bytes, ...]) -> None:
+    async with origin("edge", says(*said)) as site:
         with pytest.raises(HttpError, match="head"):
             await site.get()
 
@@ -455,7 +540,7 @@ async def test_closing_the_pool_wakes_who_has_a_stream_but_reads_elsewhere(kind:
     """The next read fails at once, even if the bytes that were there have been read."""
     async with origin(kind, slow_body) as site:
         wait = Wait()
-        response = await site.pool.exchange(GET, wait)
+        response = await site.exchange(GET, wait)
         assert await response.more(wait) == b"half"
         site.pool.close()
 
@@ -476,10 +561,10 @@ async def test_a_closed_pool_says_so() -> None:
 async def test_close_idle_leaves_the_busy_alone() -> None:
     async with origin("edge", serve_ok) as site:
         wait = Wait()
-        idle, busy = [await site.pool.exchange(GET, wait) for _ in range(2)]
+        idle, busy = [await site.exchange(GET, wait) for _ in range(2)]
         await idle.read(wait, 10)
 
-        site.pool.close_idle()
+        await site.pool.close_idle()
 
         assert site.pool.open_connections == 1
         assert await busy.read(wait, 10) == b"ok"
@@ -491,16 +576,16 @@ async def test_close_idle_leaves_the_busy_alone() -> None:
 class Begun:
     """A request that was begun; ``outcomes`` is all that it was told."""
 
-    def __init__(self, site: Origin, data: bytes = GET) -> None:
-        self.outcomes: list[Response | HttpError] = []
+    def __init__(self, site: Origin, data: bytes = GET, wait: Wait | None = None) -> None:
+        self.outcomes: list[Arrived | HttpError] = []
         self._settled = trio.Event()
-        self.abandon = site.pool.begin(data, self._done)
+        self.abandon = site.pool.begin(data, wait or Wait(), self._done, site.pool.deadlines)
 
-    def _done(self, outcome: Response | HttpError) -> None:
+    def _done(self, outcome: Arrived | HttpError) -> None:
         self.outcomes.append(outcome)
         self._settled.set()
 
-    async def outcome(self) -> Response | HttpError:
+    async def outcome(self) -> Arrived | HttpError:
         await self._settled.wait()
         (only,) = self.outcomes
         return only
@@ -630,7 +715,7 @@ class TestBegin:
 
         async with origin("edge", script) as site:
             wait = Wait()
-            for response in [await site.pool.exchange(GET, wait) for _ in range(20)]:
+            for response in [await site.exchange(GET, wait) for _ in range(20)]:
                 await response.read(wait, 10)
             begun = [Begun(site, b"GET /%d HTTP/1.1\r\nHost: h\r\n\r\n" % n) for n in range(20)]
             bodies = []
@@ -681,7 +766,7 @@ async def test_a_refused_connection_says_so() -> None:
         port = sock.getsockname()[1]
         refused = Pool(f"http://127.0.0.1:{port}/", Poller())
         with pytest.raises(HttpError, match=r"^cannot connect: .*Connection refused$") as caught:
-            await refused.exchange(GET, Wait())
+            await refused.exchange(GET, Wait(), DEFAULT)
 
     assert caught.value.unsent
 
@@ -690,15 +775,15 @@ async def test_a_name_that_is_unknown_says_so() -> None:
     problem = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
     async with pool("http://nowhere.invalid/", problem) as unknown:
         with pytest.raises(HttpError, match=r"^cannot connect: Name or service not known$") as caught:
-            await unknown.exchange(GET, Wait())
+            await unknown.exchange(GET, Wait(), DEFAULT)
 
     assert caught.value.unsent
 
 
 async def test_a_dial_has_its_deadline(autojump_clock: MockClock) -> None:
-    async with pool("http://slow.invalid/", connect_timeout=7) as slow:
-        with pytest.raises(HttpError, match="no connection within 7 s") as caught:
-            await slow.exchange(GET, Wait())
+    async with pool("http://slow.invalid/", deadlines=Deadlines(connect=7)) as slow:
+        with pytest.raises(HttpError, match=r"no connection within 7 s \(connect_timeout\)") as caught:
+            await slow.exchange(GET, Wait(), slow.deadlines)
 
     assert trio.current_time() == 7
     assert caught.value.unsent
@@ -714,7 +799,7 @@ async def test_a_dial_can_be_ended(autojump_clock: MockClock) -> None:
 
         nursery.start_soon(end)
         with pytest.raises(Enough):
-            await slow.exchange(GET, wait)
+            await slow.exchange(GET, wait, slow.deadlines)
 
     assert trio.current_time() == 3
 
@@ -752,9 +837,9 @@ async def test_a_name_that_the_certificate_lacks_is_refused() -> None:
 
 async def test_an_unknown_authority_is_refused_and_named() -> None:
     async with origin("tls", serve_ok) as site:
-        stranger = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=ssl.create_default_context())
+        stranger = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=ssl.create_default_context)
         with pytest.raises(HttpError, match=r"^cannot connect: .*CERTIFICATE_VERIFY_FAILED") as caught:
-            await stranger.exchange(GET, Wait())
+            await stranger.exchange(GET, Wait(), DEFAULT)
 
         assert caught.value.unsent
         assert stranger.open_connections == 0
@@ -765,22 +850,22 @@ async def test_a_peer_that_speaks_no_tls_is_refused() -> None:
         await line.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
 
     async with origin("plain", script) as site:
-        secure = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=certificates.trusting())
+        secure = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=certificates.trusting)
         with pytest.raises(HttpError, match=r"^cannot connect: "):
-            await secure.exchange(GET, Wait())
+            await secure.exchange(GET, Wait(), DEFAULT)
 
         assert secure.open_connections == 0
 
 
 async def test_a_tls_handshake_can_be_ended() -> None:
     async with origin("plain", mute) as site, trio.open_nursery() as nursery:
-        secure = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=certificates.trusting())
+        secure = Pool(f"https://127.0.0.1:{site.pool.port}/", Poller(), tls=certificates.trusting)
         wait = Wait()
         raised: list[Exception] = []
 
         async def call() -> None:
             try:
-                await secure.exchange(GET, wait)
+                await secure.exchange(GET, wait, DEFAULT)
             except Enough as problem:
                 raised.append(problem)
 
