@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -13,7 +15,8 @@ import pytest
 import trio
 
 from tests.fronts.site import request
-from tests.real.gateways import configured
+from tests.processes import free_port, wait_for_port
+from tests.real.gateways import configured, environment
 from tests.real.load import Called, calling, dial, every_second, lasting
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
@@ -129,3 +132,40 @@ def test_only_calls_in_flight_notice_that_a_child_is_killed(tmp_path: Path) -> N
         called, killed = trio.run(under_load, running.url, "/mcp/killed", "echo", kill_all)
 
     print(check(called, killed, "was killed by SIGKILL"))
+
+
+@contextmanager
+def kept_up(command: list[str], log: Path, env: Mapping[str, str]) -> Iterator[Callable[[], None]]:
+    """A process that is there again as soon as it was killed, which the function that this gives does."""
+    with log.open("wb") as output:
+
+        def start() -> subprocess.Popen[bytes]:
+            return subprocess.Popen(command, stdout=output, stderr=output, env=env)
+
+        process = start()
+
+        def kill() -> None:
+            nonlocal process
+            process.kill()
+            process.wait()
+            process = start()
+
+        wait_for_port(int(command[-1]), process, log)
+        try:
+            yield kill
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.requirement("4.shows.killed-server", "4.http.lost-session")
+def test_only_calls_in_flight_notice_that_an_http_server_is_killed(tmp_path: Path) -> None:
+    """In a merged namespace: what the server knew of sessions is gone with it, and the gateway opens them again."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.real.http_server", str(port)]
+    with kept_up(command, tmp_path / "server.log", environment()) as kill_it:
+        config = {"servers": {"killed": {"url": f"http://127.0.0.1:{port}/mcp"}}}
+        with configured(tmp_path, config) as running:
+            called, killed = trio.run(under_load, running.url, "/mcp", "killed_echo", kill_it)
+
+    print(check(called, killed, "server 'killed'"))
