@@ -452,6 +452,13 @@ async def test_a_broken_response_is_an_error_that_says_how(kind: str, case: str)
         assert site.pool.open_connections == 0
 
 
+@pytest.mark.parametrize("more", [b"junk", b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"])
+async def test_what_follows_a_whole_response_costs_the_connection_only(kind: str, more: bytes) -> None:
+    async with origin(kind, says(OK + more)) as site:
+        assert await site.get() == (200, b"ok")
+        assert site.pool.open_connections == 0
+
+
 @pytest.mark.parametrize(
     "said",
     [(b"HTTP/1.1 200 OK\r\nX: ", b"x" * (16 << 20)), (b"HTTP/1.1 100 Continue\r\n\r\n" * 100_000,)],
