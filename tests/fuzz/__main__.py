@@ -46,9 +46,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--merge", action="store_true", help="put what reached new code into the corpus")
     parser.add_argument("--seed", type=int, default=time.time_ns() % 2**31)
     parser.add_argument("--one", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    options, flags = parser.parse_known_args(arguments)
     if options.one:
-        return _one(options.one, options.inputs, options.seed, merge=options.merge)
+        return _one(options.one, options.inputs, options.seed, flags, merge=options.merge)
+    if flags or not {*options.targets} <= {*TARGETS}:
+        parser.error(f"cannot make anything of {' '.join([*options.targets, *flags])}")
     names = options.targets or list(TARGETS)
     print(f"seed {options.seed}; {'atheris' if find_spec('atheris') else 'no atheris here: mutations of the corpus'}")
     began, failed, done = time.monotonic(), [], 0
@@ -80,10 +82,11 @@ def _in_process(name: str, inputs: int, seed: int, *more: str) -> bool:
 # ---- one target ------------------------------------------------------------------------------------------------------
 
 
-def _one(name: str, inputs: int, seed: int, *, merge: bool) -> int:
+def _one(name: str, inputs: int, seed: int, flags: list[str], *, merge: bool) -> int:
+    """``flags`` are libFuzzer's own, with which it starts this process again while it merges."""
     logging.disable(logging.CRITICAL)
     if find_spec("atheris") is not None:
-        _guided(name, inputs, seed, merge=merge)
+        _guided(name, flags or _flags(name, inputs, seed, merge=merge))
         return 0  # libFuzzer ends the process itself
     if merge:
         return 0
@@ -101,7 +104,16 @@ def _one(name: str, inputs: int, seed: int, *, merge: bool) -> int:
     return 0
 
 
-def _guided(name: str, inputs: int, seed: int, *, merge: bool) -> None:
+def _flags(name: str, inputs: int, seed: int, *, merge: bool) -> list[str]:
+    found, corpus = str(WORK / name), str(CORPUS / name)
+    if merge:
+        return ["-merge=1", f"-max_len={KEPT_BYTES}", corpus, found]
+    dictionary = WORK / "tokens"
+    dictionary.write_text("".join(f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in token)}"\n' for token in TOKENS))
+    return [f"-runs={inputs}", f"-seed={seed}", f"-max_len={LONGEST}", f"-dict={dictionary}", found, corpus]
+
+
+def _guided(name: str, flags: list[str]) -> None:
     import atheris
 
     for module in [module for module in sys.modules if module.startswith(("mcpgateway", "tests.fuzz.targets"))]:
@@ -116,15 +128,9 @@ def _guided(name: str, inputs: int, seed: int, *, merge: bool) -> None:
         with patience():
             target(data)
 
-    dictionary = WORK / "tokens"
-    dictionary.write_text("".join(f'"{"".join(f"{chr(92)}x{byte:02x}" for byte in token)}"\n' for token in TOKENS))
-    flags = [f"-rss_limit_mb={MEMORY_MIB}", "-timeout=20", f"-artifact_prefix={CORPUS / name}{os.sep}"]
-    if merge:
-        flags += ["-merge=1", f"-max_len={KEPT_BYTES}", str(CORPUS / name), str(WORK / name)]
-    else:
-        flags += [f"-runs={inputs}", f"-seed={seed}", f"-max_len={LONGEST}", f"-dict={dictionary}", "-len_control=20"]
-        flags += ["-print_final_stats=1", str(WORK / name), str(CORPUS / name)]
-    atheris.Setup([name, *flags], guarded)
+    again = f"{sys.executable} -m tests.fuzz --one {name}"
+    bounds = [f"-rss_limit_mb={MEMORY_MIB}", "-timeout=20", f"-artifact_prefix={CORPUS / name}{os.sep}"]
+    atheris.Setup([again, *bounds, *flags], guarded)
     atheris.Fuzz()
 
 
