@@ -364,7 +364,7 @@ class World:
             made.client.session = None
             return
         self._excused(f"{made} (HTTP {made.status})", made.servers, made.began, error)
-        if not any(name in error["message"] for name in made.servers) or len(error["message"]) < 20:
+        if not any(repr(name) in error["message"] for name in made.servers):
             self.violated(f"{made} failed without saying whose fault it is: {error}")
 
     def _lost_session(self, made: Call) -> bool:
