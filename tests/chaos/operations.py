@@ -24,6 +24,17 @@ async def arrive(world: World, random: Random) -> str:
     return f"client {client.number} arrives at /{client.path} ({'modern' if era else 'legacy'})"
 
 
+async def vanish(world: World, random: Random) -> str:
+    """A client that goes away while it initialises."""
+    client = Client(-1, random.choice(list(PATHS)), False, askable=False)
+    sock = world.dial()
+    await world.send_initialize(sock, client)
+    for _ in range(random.randint(0, 30)):
+        await trio.lowlevel.checkpoint()
+    sock.close()
+    return f"somebody vanishes from /{client.path}"
+
+
 async def call(world: World, random: Random) -> str:
     """A client makes one to four calls at once."""
     if not world.clients:
@@ -145,6 +156,7 @@ OPERATIONS: Final[dict[Operation, int]] = {
     cancel: 1,
     drop: 2,
     delete: 1,
+    vanish: 1,
     twice: 1,
     garbage: 1,
     wait: 4,

@@ -189,9 +189,14 @@ class World:
         if client.modern or client.session is not None:
             return True
         began = trio.current_time()
-        capabilities: dict[str, Any] = {"elicitation": {}} if client.askable else {}
-        params = {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "c", "version": "1"}}
-        answer = await self.ask(client, request(0, "initialize", params))
+        sock = self.dial()
+        try:
+            await self.send_initialize(sock, client)
+            answer = await _answer(sock)
+        except OSError:
+            answer = None
+        finally:
+            sock.close()
         if answer is None or answer[0] != 200:
             self._excused(f"initialize of client {client.number}", client.servers, began, answer)
             return False
@@ -199,6 +204,12 @@ class World:
         client.used = client.since
         await self.ask(client, notification("notifications/initialized"))
         return True
+
+    async def send_initialize(self, sock: socket.socket, client: Client) -> None:
+        capabilities: dict[str, Any] = {"elicitation": {}} if client.askable else {}
+        params = {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "c", "version": "1"}}
+        body = json.dumps(request(0, "initialize", params)).encode()
+        await _send(sock, f"POST {client.url}", body, client.headers)
 
     def _excused(self, what: str, servers: tuple[str, ...], began: float, outcome: object) -> None:
         if not any(self.failing[name].troubled(began) for name in servers):
@@ -436,6 +447,7 @@ _TOOLS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "echo": ("echo", {"text": "text"}),
     "progress": ("progress", {"n": 3}),
     "ask": ("ask", {}),
+    "notify": ("notify", {}),
     "hold": ("slow", {"name": "text"}),
     "big": ("big", {"kib": 300}),
     "stall": ("big", {"kib": 2000}),
