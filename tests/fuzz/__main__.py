@@ -31,6 +31,7 @@ KEPT_BYTES: Final = 512
 SLOW: Final = {"http_connections": 20, "config_yaml": 50, "config_toml": 5, "config_json": 3, "seals": 5}
 """How many times longer than the others a target takes for an input; it gets so many times fewer."""
 WORK: Final = Path(".fuzz")
+_INSTRUMENTED: Final = ("mcpgateway", "tests.fuzz.targets", "tests.fuzz.wire_targets", "tests.fuzz.oracles")
 
 
 def shares(inputs: int, names: Sequence[str]) -> dict[str, int]:
@@ -116,9 +117,10 @@ def _flags(name: str, inputs: int, seed: int, *, merge: bool) -> list[str]:
 def _guided(name: str, flags: list[str]) -> None:
     import atheris
 
-    for module in [module for module in sys.modules if module.startswith(("mcpgateway", "tests.fuzz.targets"))]:
+    for module in [module for module in sys.modules if module.startswith(_INSTRUMENTED)]:
         del sys.modules[module]  # to be imported again, and instrumented
-    del sys.modules["tests.fuzz"].targets
+    for name_of_module in ("targets", "wire_targets", "oracles"):
+        delattr(sys.modules["tests.fuzz"], name_of_module)
     with atheris.instrument_imports(include=["mcpgateway"]):
         from tests.fuzz import targets as instrumented
 

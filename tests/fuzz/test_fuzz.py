@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.mutations import LONGEST, Mutator
+from tests.fuzz.oracles import cuts
 from tests.fuzz.runs import STRUCTURES, TooSlow, patience, run
-from tests.fuzz.targets import CORPUS, TARGETS, cuts, seeds
+from tests.fuzz.targets import CORPUS, TARGETS, seeds
 
 INPUTS: Final = 10_000
 MUTANTS: Final = 20
