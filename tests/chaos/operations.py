@@ -8,8 +8,9 @@ from typing import Final, TypeAlias
 
 import trio
 
+from tests.chaos.clients import FRAGILE, KINDS, PATHS, Client, message_of
 from tests.chaos.faults import FAULTS
-from tests.chaos.world import FRAGILE, KINDS, PATHS, Client, World
+from tests.chaos.world import World
 
 Operation: TypeAlias = Callable[[World, Random], Awaitable[str]]
 """Does something, and says what. All that it leaves to chance comes from the `Random`."""
@@ -103,7 +104,7 @@ async def twice(world: World, random: Random) -> str:
     if client.session is None:
         return "its session has ended"
     made = next(made for made in client.calls if made.kind == "hold")
-    message, _ = world._message(made)
+    message, _ = message_of(made)
     answer = await world.ask(client, message)
     if answer is not None and answer[0] == 200 and not made.over:
         world.violated(f"{made} was let in twice: {answer}")

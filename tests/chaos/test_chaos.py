@@ -18,9 +18,10 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.chaos.clients import FRAGILE, SERVERS, Client
 from tests.chaos.faults import FAULTS, Fault, Moment
 from tests.chaos.operations import OPERATIONS, Operation
-from tests.chaos.world import FRAGILE, IDLE, LONGEST, SERVERS, Client, World, a_world, footprint
+from tests.chaos.world import IDLE, LONGEST, World, a_world, footprint
 
 EXAMPLES: Final = int(os.environ.get("CHAOS_EXAMPLES", "80"))
 LENGTH: Final = 25

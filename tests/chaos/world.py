@@ -22,21 +22,25 @@ from mcpgateway.config.model import Config, HttpServer, InProcessServer, Limits,
 from mcpgateway.fronts.http import HttpFront
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.sse import Parser
+from tests.chaos.clients import (
+    PIPES,
+    SERVERS,
+    WEBS,
+    Call,
+    Client,
+    answer_on,
+    ask_on,
+    message_of,
+    receive,
+    send,
+)
 from tests.chaos.faults import Failing
 from tests.chaos.http_server import HttpDouble
+from tests.chaos.judge import SESSION_IDLE, Judge
 from tests.chaos.network import Network
 from tests.chaos.pipe_server import PipeDouble
-from tests.fronts.site import LEGACY, POST, call, modern, notification, request
+from tests.fronts.site import LEGACY, notification, request
 from tests.wire.http1.peers import Answers
-
-HOST: Final = "127.0.0.1:8080"
-PIPES: Final = ("pipe", "safe")
-WEBS: Final = ("web", "sound")
-SERVERS: Final = (*PIPES, *WEBS)
-FRAGILE: Final = ("pipe", "web")
-"""Servers that may be in trouble; calls on the others must succeed whatever happens."""
-PATHS: Final = {"": SERVERS, **{name: (name,) for name in SERVERS}}
-"""What clients find at ``/mcp/…``: the servers of each namespace."""
 
 TIMEOUT: Final = 5.0
 RECOVERY: Final = 30.0
@@ -45,7 +49,6 @@ LONGEST: Final = 40.0
 """Seconds within which every call is over, whatever happens: deadline, waiting for a link, one more attempt."""
 LIST_TIMEOUT: Final = 2.0
 IDLE: Final = 20.0
-SESSION_IDLE: Final = 300.0
 STALL: Final = 45.0
 """Seconds for which a client does not read; the gateway closes its connection before."""
 
@@ -54,72 +57,8 @@ class Violated(AssertionError):
     """Something happened that must not."""
 
 
-@attrs.define(eq=False)
-class Client:
-    """One client, with a session in the legacy era, on one namespace."""
-
-    number: int
-    path: str
-    modern: bool
-    askable: bool
-    session: str | None = None
-    since: float = 0.0
-    """When its session was opened."""
-    used: float = 0.0
-    """When it last began or ended a call."""
-    ids: int = 0
-    calls: list[Call] = attrs.field(factory=list)
-
-    @property
-    def servers(self) -> tuple[str, ...]:
-        return PATHS[self.path]
-
-    @property
-    def url(self) -> str:
-        return f"/mcp/{self.path}".rstrip("/")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        session = {} if self.session is None else {"Mcp-Session-Id": self.session}
-        return {**POST, "MCP-Protocol-Version": LEGACY, **session}
-
-
-@attrs.define(eq=False)
-class Call:
-    """One request of a client, and all that came for it."""
-
-    client: Client
-    id: int
-    kind: str
-    servers: tuple[str, ...]
-    began: float
-    excused: bool = False
-    """Its client cancelled it, dropped it, ended its session: anything may become of it but a wrong answer."""
-    connection: socket.socket | None = None
-    replies: list[dict[str, Any]] = attrs.field(factory=list)
-    events: list[dict[str, Any]] = attrs.field(factory=list)
-    status: int = 0
-    ended: bool = False
-    """The response came to its end."""
-    over: bool = False
-    dropped: trio.Event = attrs.field(factory=trio.Event)
-
-    @property
-    def outcome(self) -> str:
-        if not self.replies:
-            return "ended" if self.ended else "lost"
-        return "failed" if "error" in self.replies[0] else "answered"
-
-    @property
-    def text(self) -> str:
-        return f"client {self.client.number}, call {self.id}"
-
-    def __str__(self) -> str:
-        return f"{self.kind} of {self.text} on {'+'.join(self.servers)}"
-
-
 class World:
-    """What the operations act upon. ``history`` is what they did, for whoever reads a failure."""
+    """What the operations act upon. What is violated is told by the next `settle`."""
 
     def __init__(
         self,
@@ -139,6 +78,7 @@ class World:
         self.clients: list[Client] = []
         self.calls: list[Call] = []
         self.violations: list[str] = []
+        self.judge = Judge(failing, self.violated)
         self.seen: Counter[str] = Counter()
         """What became of calls, by kind: so that one can see that everything has happened."""
 
@@ -178,7 +118,7 @@ class World:
         """Send what has a short answer of its own; nothing if the connection ended without one."""
         sock = self.dial()
         try:
-            return await _ask(sock, client.url, message, client.headers)
+            return await ask_on(sock, client.url, message, client.headers)
         finally:
             sock.close()
 
@@ -192,13 +132,13 @@ class World:
         sock = self.dial()
         try:
             await self.send_initialize(sock, client)
-            answer = await _answer(sock)
+            answer = await answer_on(sock)
         except OSError:
             answer = None
         finally:
             sock.close()
         if answer is None or answer[0] != 200:
-            self._excused(f"initialize of client {client.number}", client.servers, began, answer)
+            self.judge.excused(f"initialize of client {client.number}", client.servers, began, answer)
             return False
         client.session, client.since = answer[1]["mcp-session-id"], trio.current_time()
         client.used = client.since
@@ -209,11 +149,7 @@ class World:
         capabilities: dict[str, Any] = {"elicitation": {}} if client.askable else {}
         params = {"protocolVersion": LEGACY, "capabilities": capabilities, "clientInfo": {"name": "c", "version": "1"}}
         body = json.dumps(request(0, "initialize", params)).encode()
-        await _send(sock, f"POST {client.url}", body, client.headers)
-
-    def _excused(self, what: str, servers: tuple[str, ...], began: float, outcome: object) -> None:
-        if not any(self.failing[name].troubled(began) for name in servers):
-            self.violated(f"{what} failed although {servers} were well: {outcome}")
+        await send(sock, f"POST {client.url}", body, client.headers)
 
     async def delete(self, client: Client) -> None:
         """End a session, if there is one, and all that is in flight in it."""
@@ -223,8 +159,8 @@ class World:
             made.excused = True
         sock = self.dial()
         try:
-            await _send(sock, f"DELETE {client.url}", b"", client.headers)
-            if await _answer(sock) is None:
+            await send(sock, f"DELETE {client.url}", b"", client.headers)
+            if await answer_on(sock) is None:
                 self.violated(f"DELETE of client {client.number} was not answered")
         finally:
             sock.close()
@@ -249,10 +185,10 @@ class World:
         try:
             if made.kind == "listen" and not client.modern:
                 fields = {**client.headers, "Accept": "text/event-stream"}
-                await _send(sock, f"GET {client.url}", b"", fields)
+                await send(sock, f"GET {client.url}", b"", fields)
             else:
-                message, fields = self._message(made)
-                await _send(sock, f"POST {client.url}", json.dumps(message).encode(), fields)
+                message, fields = message_of(made)
+                await send(sock, f"POST {client.url}", json.dumps(message).encode(), fields)
             await self._receive(made, sock)
         except OSError:
             pass  # it was dropped by its client, or the gateway has closed it: what came is judged
@@ -261,24 +197,8 @@ class World:
         made.over = True
         client.calls.remove(made)
         self.seen[f"{made.kind} {made.outcome}"] += 1
-        self._judge(made)
+        self.judge.judge(made)
         client.used = trio.current_time()
-
-    def _message(self, made: Call) -> tuple[dict[str, Any], dict[str, str]]:
-        client = made.client
-        if made.kind == "listen":
-            message = request(made.id, "subscriptions/listen", {"notifications": {"toolsListChanged": True}})
-        elif made.kind == "list":
-            message = request(made.id, "tools/list", {})
-        else:
-            tool, arguments = _TOOLS[made.kind]
-            name = tool if client.path else f"{made.servers[0]}_{tool}"
-            arguments = {key: made.text if value == "text" else value for key, value in arguments.items()}
-            message = call(made.id, name, arguments, _meta={"progressToken": made.text})
-        if not client.modern:
-            return message, client.headers
-        stamped, fields = modern(message)
-        return stamped, {**POST, **fields}
 
     async def _receive(self, made: Call, sock: socket.socket) -> None:
         """Take in the whole response, and answer what is asked on the way."""
@@ -288,7 +208,7 @@ class World:
                 made.excused = True
                 with trio.move_on_after(STALL):
                     await made.dropped.wait()
-            data = await _receive(sock)
+            data = await receive(sock)
             if not data:
                 return
             try:
@@ -339,76 +259,6 @@ class World:
         if made.connection is not None and made.connection.fileno() >= 0:
             made.connection.shutdown(socket.SHUT_RDWR)
 
-    # ---- what may become of a call -----------------------------------------------------------------------------------
-
-    def _judge(self, made: Call) -> None:
-        """Nothing of others; exactly one answer, and the right one; or a failure with a reason that explains it."""
-        own = [reply for reply in made.replies if reply.get("id") == made.id]
-        foreign = [reply for reply in made.replies if reply.get("id") not in (made.id, None)]
-        if foreign or len(made.replies) > 1:
-            self.violated(f"{made} was answered with {made.replies}")
-        for event in made.events:
-            token = event.get("params", {}).get("progressToken", made.text)
-            if token != made.text:
-                self.violated(f"{made} got what belongs to another: {event}")
-        if made.kind == "listen" or (made.excused and not own):
-            return
-        if not made.replies:
-            if not self._may_be_lost(made):
-                self.violated(f"{made} was not answered (HTTP {made.status}, {'an' if made.ended else 'no'} end)")
-        elif "error" in made.replies[0]:
-            self._judge_error(made, made.replies[0]["error"])
-        else:
-            self._judge_result(made, made.replies[0]["result"])
-
-    def _may_be_lost(self, made: Call) -> bool:
-        """Whether a response may have ended without a reply: the session is gone."""
-        return made.ended and made.excused
-
-    def _judge_error(self, made: Call, error: dict[str, Any]) -> None:
-        if made.excused:
-            return
-        if made.kind == "hold" and "within" in error["message"]:  # it never answers, and a deadline is a deadline
-            self.failing[made.servers[0]].trouble()
-            return
-        if (made.status == 404 or "initialise again" in error["message"]) and self._lost_session(made):
-            made.client.session = None
-            return
-        self._excused(f"{made} (HTTP {made.status})", made.servers, made.began, error)
-        if not any(repr(name) in error["message"] for name in made.servers):
-            self.violated(f"{made} failed without saying whose fault it is: {error}")
-
-    def _lost_session(self, made: Call) -> bool:
-        client = made.client
-        if client.modern:
-            return False
-        expired = trio.current_time() - client.used > SESSION_IDLE
-        return expired or any(self.failing[name].troubled(client.since) for name in client.servers)
-
-    def _judge_result(self, made: Call, result: dict[str, Any]) -> None:
-        if made.kind == "list":
-            self._judge_listing(made, result)
-        elif made.kind == "echo" and result["content"][0]["text"] != made.text:
-            self.violated(f"{made} got the answer of another: {result}")
-        elif made.kind == "progress":
-            steps = [event["params"]["progress"] for event in made.events]
-            if steps != [1, 2, 3] or result["content"][0]["text"] != "3 steps":
-                self.violated(f"{made}: progress came as {steps}, then {result}")
-        elif made.kind == "ask" and made.client.askable and not made.client.modern:
-            heard = result["structuredContent"]
-            if heard.get("result", {}).get("content") != {"name": made.text} and not made.excused:
-                self.violated(f"{made} was answered for with {heard}")
-
-    def _judge_listing(self, made: Call, result: dict[str, Any]) -> None:
-        names = {tool["name"] for tool in result["tools"]}
-        for server in made.servers:
-            well = not self.failing[server].troubled(made.began)
-            if well and ("echo" if made.client.path else f"{server}_echo") not in names:
-                self.violated(f"{made} lacks the tools of {server}, which was well")
-        for server in result.get("_meta", {}).get("io.github.mcpgateway/missing", {}):
-            if not self.failing[server].troubled(made.began):
-                self.violated(f"{made} says that {server} is missing, which was well")
-
     # ---- nothing is left ---------------------------------------------------------------------------------------------
 
     async def finish(self, before: Footprint) -> None:
@@ -441,18 +291,6 @@ class World:
         if more:
             self.violated(f"more than before is left: {more}")
         await self.settle()
-
-
-_TOOLS: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
-    "echo": ("echo", {"text": "text"}),
-    "progress": ("progress", {"n": 3}),
-    "ask": ("ask", {}),
-    "notify": ("notify", {}),
-    "hold": ("slow", {"name": "text"}),
-    "big": ("big", {"kib": 300}),
-    "stall": ("big", {"kib": 2000}),
-}
-KINDS: Final = (*_TOOLS, "list", "listen")
 
 
 @attrs.frozen
@@ -549,39 +387,3 @@ async def a_world() -> AsyncIterator[World]:
 
 async def _cold(request: object, exchange: Any) -> None:
     await exchange.respond(404, b"{}")
-
-
-# ---- bytes -----------------------------------------------------------------------------------------------------------
-
-
-async def _send(sock: socket.socket, line: str, body: bytes, fields: Mapping[str, str]) -> None:
-    head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": HOST, **fields}.items())
-    rest = memoryview(f"{line or '/'} HTTP/1.1\r\n{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-    while rest:
-        await trio.lowlevel.wait_writable(sock)
-        rest = rest[sock.send(rest) :]
-
-
-async def _receive(sock: socket.socket) -> bytes:
-    await trio.lowlevel.wait_readable(sock)
-    return sock.recv(1 << 20)
-
-
-async def _answer(sock: socket.socket) -> tuple[int, dict[str, str], bytes] | None:
-    answers = Answers()
-    while not answers.done:
-        if not (data := await _receive(sock)):
-            return None
-        answers.feed(data)
-    (answer,) = answers.done
-    return answer.status, answer.headers, answer.body
-
-
-async def _ask(
-    sock: socket.socket, url: str, message: dict[str, Any], fields: Mapping[str, str]
-) -> tuple[int, dict[str, str], bytes] | None:
-    await _send(sock, f"POST {url}", json.dumps(message).encode(), fields)
-    try:
-        return await _answer(sock)
-    except OSError:
-        return None
