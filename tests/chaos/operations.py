@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 from random import Random
 from typing import Final, TypeAlias
 
+import attrs
 import trio
 
-from tests.chaos.clients import FRAGILE, KINDS, PATHS, Client, message_of
+from mcpgateway.config.model import HttpServer, InProcessServer, ServerConfig
+from tests.chaos.clients import FRAGILE, KINDS, PATHS, SERVERS, Client, message_of
 from tests.chaos.faults import FAULTS
 from tests.chaos.world import World
 
@@ -64,6 +66,22 @@ async def restart(world: World, random: Random) -> str:
     name = random.choice(FRAGILE)
     world.restart(name)
     return f"{name} is restarted"
+
+
+async def reload(world: World, random: Random) -> str:
+    """The gateway is given a configuration in which one server is another; its calls in flight go on."""
+    name, number = random.choice(SERVERS), random.randrange(10**6)
+    config = world.gateway.config
+    before = config.servers[name]
+    server: ServerConfig
+    if isinstance(before, HttpServer):
+        server = attrs.evolve(before, url=f"{before.url.partition('?')[0]}?{number}")
+        world.failing[name].trouble()  # the sessions that clients have with it are gone
+    else:
+        assert isinstance(before, InProcessServer)
+        server = attrs.evolve(before, module=f"object:given{number}")
+    world.gateway.reconfigure(attrs.evolve(config, servers={**config.servers, name: server}))
+    return f"{name} is configured anew"
 
 
 async def cancel(world: World, random: Random) -> str:
@@ -154,6 +172,7 @@ OPERATIONS: Final[dict[Operation, int]] = {
     call: 8,
     fail: 3,
     restart: 2,
+    reload: 1,
     cancel: 1,
     drop: 2,
     delete: 1,
