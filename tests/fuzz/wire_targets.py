@@ -22,8 +22,9 @@ from mcpgateway.wire.http1.client import Pool
 from mcpgateway.wire.http1.connection import Connection
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest, RequestReader
-from mcpgateway.wire.http1.responses import ClientConnection, HttpError
+from mcpgateway.wire.http1.responses import ClientConnection
 from mcpgateway.wire.http1.server import HttpServer
+from mcpgateway.wire.http_client import HttpError
 from mcpgateway.wire.lines import LineSplitter
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper, Wait

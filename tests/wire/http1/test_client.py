@@ -343,6 +343,7 @@ GARBAGE = {
     "a body that is longer than it says": b"ay",
     "lines": b"\r\n\r\nSSH-2.0-OpenSSH_9.6\r\n",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-",
+    "another protocol": b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 }
 
 
@@ -449,13 +450,6 @@ async def test_a_broken_response_is_an_error_that_says_how(kind: str, case: str)
             await site.get()
 
         assert caught.value.unsent is False
-        assert site.pool.open_connections == 0
-
-
-@pytest.mark.parametrize("more", [b"junk", b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n"])
-async def test_what_follows_a_whole_response_costs_the_connection_only(kind: str, more: bytes) -> None:
-    async with origin(kind, says(OK + more)) as site:
-        assert await site.get() == (200, b"ok")
         assert site.pool.open_connections == 0
 
 
