@@ -91,3 +91,19 @@ def soak(session: nox.Session) -> None:
     session.install(".", *group("test"))
     seconds = os.environ.get("SOAK_SECONDS", "30")
     session.run("python", "-m", "pytest", "-m", "real", "tests/soak", *session.posargs, env={"SOAK_SECONDS": seconds})
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """A million inputs (``FUZZ_INPUTS``) at the parsers' entries; what is found goes to tests/fuzz/corpus."""
+    session.install(".", *group("fuzz"))
+    session.run("python", "-m", "tests.fuzz", "--merge", *session.posargs)
+
+
+@nox.session
+def chaos(session: nox.Session) -> None:
+    """The chaos suite for longer (``CHAOS_EXAMPLES``, 2,000 stories), and its run with real processes."""
+    session.install(".", *group("test"))
+    examples = os.environ.get("CHAOS_EXAMPLES", "2000")
+    selected = session.posargs or ["-m", "real or not real"]
+    session.run("python", "-m", "pytest", "tests/chaos", *selected, env={"CHAOS_EXAMPLES": examples})

@@ -179,8 +179,14 @@ def members_of(raw: Raw | bytes | None) -> dict[str, Raw]:
 
 
 def value_of(raw: Raw | bytes) -> JSON:
-    """Decode raw JSON fully (integers of any size kept); for control data, not for payloads."""
-    value: JSON = _decode_any(raw)
+    """Decode raw JSON fully (large integers kept); for control data, not for payloads.
+
+    :raises InvalidParams: a number beyond what can be held (``1e999``, 4,301 digits), or nested too deeply to decode
+    """
+    try:
+        value: JSON = _decode_any(raw)
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidParams("expected JSON with numbers and nesting of a size that can be read") from None
     return value
 
 

@@ -1392,8 +1392,19 @@ PROMISES = (
         "tests/runners/test_full_disk.py::test_a_state_directory_that_cannot_be_made_is_two_warnings",
         "tests/runners/test_full_disk.py::test_what_the_gateway_keeps_is_private_whatever_the_umask",
     ),
-    promise("4.chaos", "a chaos suite in virtual time and a short real run", later=ISSUE_4),
-    promise("4.fuzzing", "each parser's entry fuzzed, corpus kept", later=ISSUE_4),
+    promise(
+        "4.chaos",
+        "a chaos suite in virtual time and a short real run",
+        "tests/chaos/test_chaos.py::test_whatever_happens_only_those_suffer_whom_it_concerns",
+        "tests/chaos/test_chaos.py::test_one_fault_of_one_server_is_survived",
+        "tests/chaos/test_real.py::test_only_calls_at_servers_in_trouble_suffer_and_nothing_is_left",
+    ),
+    promise(
+        "4.fuzzing",
+        "each parser's entry fuzzed, corpus kept",
+        "tests/fuzz/test_fuzz.py::test_what_was_found_before",
+        "tests/fuzz/test_fuzz.py::test_ten_thousand_inputs",
+    ),
     promise(
         "4.shows.leaks",
         "1,000 client cycles leave nothing behind",
@@ -1423,7 +1434,11 @@ PROMISES = (
         "SIGTERM with an open stream, a running call and a stubborn child exits 0 in time",
         "tests/runners/test_ending.py::test_sigterm_with_everything_open_exits_with_0_in_time",
     ),
-    promise("4.shows.fuzzed", "10,000 fuzzed inputs in CI, a million nightly", later=ISSUE_4),
+    promise(
+        "4.shows.fuzzed",
+        "10,000 fuzzed inputs in CI, a million nightly",
+        "tests/fuzz/test_fuzz.py::test_ten_thousand_inputs",
+    ),
     promise("5.translation", "translation as pure functions per row of the bridging table", later=ISSUE_5),
     promise(
         "5.era-choice", "the era per server, mirrored where possible; era: auto, mirror, modern, legacy", later=ISSUE_5

@@ -223,6 +223,20 @@ def test_members_of_anything_else_are_invalid_params(raw: bytes) -> None:
         jsonrpc.members_of(raw)
 
 
+@pytest.mark.parametrize("raw", [b"1e999", b"1" * 4301, b"[" * DEEP + b"]" * DEEP])
+def test_a_value_that_cannot_be_held_is_invalid_params(raw: bytes) -> None:
+    with pytest.raises(InvalidParams):
+        jsonrpc.value_of(raw)
+
+
+@pytest.mark.parametrize("code", [b"1e999", b"1" * 4301])
+def test_an_error_whose_code_cannot_be_held_has_none(code: bytes) -> None:
+    message = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"error":{"code":%b,"message":"no"}}' % code)
+
+    assert jsonrpc.error_code(message) is None
+    assert jsonrpc.error_reply(message).reply_code == 0
+
+
 # ---- our own ---------------------------------------------------------------------------------------------------------
 
 

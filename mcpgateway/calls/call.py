@@ -20,7 +20,7 @@ from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import InvalidParams, ServerError, ServerSessionLost, ServerTimeout
+from mcpgateway.errors import CallCancelled, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
@@ -197,6 +197,10 @@ class Dispatcher:
             with interruptible(wait):
                 await server.find_era()
         key = key_for(caller, server)
+        if caller.session is not None and caller.session.ended and key.owner == caller.session.id:
+            # The gateway's own listings and errands, whose waits are not the client's, may outlast it: nobody would
+            # close the link that they had made for it.
+            raise CallCancelled("the session has ended")
         if headers is None and key.era is Era.MODERN:
             # Not from a modern client over HTTP: a caller that takes any era, or the gateway's own listing.
             params = stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)

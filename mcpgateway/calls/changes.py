@@ -334,13 +334,16 @@ def telling(server: Server) -> tuple[str, ...]:
     negotiated = server.spoken.get(Era.LEGACY)
     if negotiated is None:
         return ()
-    capabilities = members_of(negotiated.capabilities)
-    found = {name: value_of(capabilities[name]) for name in _CAPABILITY.values() if name in capabilities}
-    return tuple(
-        method
-        for method, name in _CAPABILITY.items()
-        if isinstance(value := found.get(name), dict) and value.get("listChanged")
-    )
+    return tuple(method for method, name in _CAPABILITY.items() if _announces(negotiated.capabilities, name))
+
+
+def _announces(capabilities: Raw, name: str) -> bool:
+    """Whether a server says that it will tell of changes; one that cannot be understood does not."""
+    try:
+        value = value_of(members_of(capabilities).get(name, jsonrpc.NULL))
+    except InvalidParams:
+        return False
+    return isinstance(value, dict) and bool(value.get("listChanged"))
 
 
 def _about(message: Message, uri: str) -> Message:

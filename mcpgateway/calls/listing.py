@@ -114,7 +114,10 @@ def _mirrorable(server: str, items: Iterable[Item]) -> tuple[Item, ...]:
 
 @lru_cache(maxsize=1024)  # remembered so that each is logged once
 def _bad_mark(server: str, tool: str, raw: bytes) -> bool:
-    problem = find_invalid(jsonrpc.value_of(jsonrpc.members_of(raw).get("inputSchema", jsonrpc.NULL)))
+    try:
+        problem = find_invalid(jsonrpc.value_of(jsonrpc.members_of(raw).get("inputSchema", jsonrpc.NULL)))
+    except InvalidParams:
+        problem = "its inputSchema cannot be read"
     if problem is not None:
         log.warning("server %r: tool %r is not shown: %s", server, tool, problem)
     return problem is not None

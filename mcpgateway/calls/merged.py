@@ -285,7 +285,7 @@ class MergedNamespace:
         name = named(message, "name")
         target = await self._tables.find(caller, Kind.TOOLS, lambda table: table.route(name))
         if target is None:
-            raise unknown("tool", name)
+            raise unknown("tool", name, self._tables.missing(caller, Kind.TOOLS))
         message, headers = with_name(message, "name", target.original, headers)
         with interruptible(wait):
             await self._mirrors.check(self._by_name[target.server], caller, message, headers)
@@ -297,7 +297,7 @@ class MergedNamespace:
         name = named(message, "name")
         target = await self._tables.find(caller, Kind.PROMPTS, lambda table: table.route(name))
         if target is None:
-            raise unknown("prompt", name)
+            raise unknown("prompt", name, self._tables.missing(caller, Kind.PROMPTS))
         return await self._call(target, "name", caller, message, wait, back, headers)
 
     async def _call_resource(

@@ -100,7 +100,10 @@ def _agree(parameters: tuple[HeaderParameter, ...], arguments: JSON, headers: Ma
 def _parameters(item: Item) -> tuple[HeaderParameter, ...]:
     if _MARK not in bytes(item.raw):
         return ()
-    return header_parameters(value_of(members_of(item.raw).get("inputSchema", jsonrpc.NULL)))
+    try:
+        return header_parameters(value_of(members_of(item.raw).get("inputSchema", jsonrpc.NULL)))
+    except InvalidParams:
+        return ()  # a schema that cannot be read has no marks
 
 
 def _arguments(message: Message) -> JSON:

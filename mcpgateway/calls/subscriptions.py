@@ -139,8 +139,11 @@ def respelled(message: Message, part: Part) -> Message:
     member = "uri" if message.method == UPDATED else "taskId" if message.method == "notifications/tasks" else None
     if member is None or not part.names:
         return message
-    params = members_of(message.params)
-    name = value_of(params.get(member, jsonrpc.NULL))
+    try:
+        params = members_of(message.params)
+        name = value_of(params.get(member, jsonrpc.NULL))
+    except InvalidParams:
+        return message  # the server's mistake, and the client's to see
     if not isinstance(name, str) or part.shown(name) == name:
         return message
     params[member] = raw_of(part.shown(name))
@@ -290,6 +293,6 @@ class _PartBack:
 def _notifications(message: Message) -> dict[str, JSON]:
     try:
         raw = members_of(members_of(message.params).get("notifications"))
+        return {member: value_of(value) for member, value in raw.items()}
     except InvalidParams:
         return {}
-    return {member: value_of(value) for member, value in raw.items()}

@@ -10,7 +10,7 @@ is named as missing, and its listing is made in the background. If that turns ou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TypeAlias
 
@@ -101,6 +101,11 @@ class Tables:
         """The table as it was last made for such a caller."""
         listed = self._tables.get((caller.era, caller.capability_set), _NONE).get(kind)
         return None if listed is None else listed.table
+
+    def missing(self, caller: Caller, kind: Kind) -> Iterable[str]:
+        """The servers that such a caller's table lacks."""
+        listed = self._tables.get((caller.era, caller.capability_set), _NONE).get(kind)
+        return () if listed is None else listed.missing
 
     async def listed(self, caller: Caller, kind: Kind) -> Listed:
         """The listing as it was last made for such a caller; made now if there is none."""

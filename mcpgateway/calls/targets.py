@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from msgspec import Raw
@@ -44,9 +44,14 @@ def with_name(
     return message.replace(params=raw_of(members)), headers
 
 
-def unknown(kind: str, name: str) -> InvalidParams:
-    """The refusal of what is not there, or not for this caller: the two look alike (MCP, tools, "Error handling")."""
-    return InvalidParams(f"Unknown {kind}: {name[:200]}")
+def unknown(kind: str, name: str, missing: Iterable[str] = ()) -> InvalidParams:
+    """The refusal of what is not there, or not for this caller: the two look alike (MCP, tools, "Error handling").
+
+    ``missing`` are the servers that could not list what they have: it may be one of theirs.
+    """
+    servers = ", ".join(repr(server) for server in missing)
+    hint = f"; what these servers have is not known: {servers}" if servers else ""
+    return InvalidParams(f"Unknown {kind}: {name[:200]}{hint}")
 
 
 def level_of(message: Message) -> str | None:

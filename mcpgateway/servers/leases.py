@@ -128,6 +128,13 @@ class Leases:
             f"server {self._name!r}: no link became free within {seconds:g} s; {in_use} are in use (links.max)"
         )
 
+    def refuse(self, owner: str) -> None:
+        """Make no link any more for calls that wait for one of this owner, who has gone."""
+        for waiter in [waiter for waiter in self._waiters if waiter.key.owner == owner]:
+            del self._waiters[waiter]
+            waiter.problem = NotTried(self._name, "the session has ended")
+            waiter.settled.set()
+
     def grant_own(self, key: LinkKey) -> Slot | None:
         """Lease a link for the gateway's own sake; ``None`` if there is no room for it now."""
         try:

@@ -296,6 +296,7 @@ class Server:
     def end_owner(self, owner: str) -> None:
         """Close the links that belong to a client session that has ended, those in the making included."""
         self.kept.discard_owner(owner)
+        self._leases.refuse(owner)
         for slot in [slot for slot in self._links.slots if slot.key.owner == owner]:
             self._links.retire_soon(slot)
 
@@ -334,7 +335,9 @@ class Server:
             return self.config.links.max
         if isolation is Isolation.SESSION:
             return _DEFAULT_MAX_SESSIONS if self.pipe else None
-        return _DEFAULT_MAX
+        # The sessions of legacy clients are no links that a modern one could wait for: it would wait for them to end.
+        sessions = not self.pipe and self.isolation(Era.LEGACY) is Isolation.SESSION
+        return None if sessions else _DEFAULT_MAX
 
     def _refuse_if_known(self, era: Era) -> None:
         if self._stopped or self._links.nursery is None:

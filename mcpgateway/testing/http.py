@@ -163,12 +163,12 @@ class HttpFixture:
             self._sweeper.discard(wait)
 
     def _host(self, request: HttpRequest, *, modern: bool, begins: bool) -> _Host:
-        if begins:
-            self.hosts.append(_Host(self._make(eras=self._eras)))
-        elif self._stateful and not modern:
+        if not begins and self._stateful and not modern:
             return self._session(request)
-        elif not self.hosts:
+        if not begins and not modern and not self.hosts:
             raise InvalidRequest("shake hands first")
+        if begins or not self.hosts:  # the modern era has no handshake, and a server may have been started again
+            self.hosts.append(_Host(self._make(eras=self._eras)))
         return self.hosts[-1]
 
     def _session(self, request: HttpRequest) -> _Host:

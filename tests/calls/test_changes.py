@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link, Offer, Receive
@@ -13,9 +15,10 @@ from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolati
 from mcpgateway.errors import InvalidRequest, MethodNotFound
 from mcpgateway.jsonrpc import value_of
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.sessions.outbox import MAX_MESSAGES
 from mcpgateway.wire.waiting import Wait
-from tests.calls.doubles import ask, gateway_of, handshake, legacy, names, session_of, space, use
+from tests.calls.doubles import ask, gateway_of, handshake, host, legacy, names, session_of, space, use
 from tests.calls.newsroom import Newsroom, Stream, asks, listening, newsroom, room, says
 from tests.servers.doubles import Counting
 
@@ -389,3 +392,23 @@ async def test_what_comes_before_the_handshake_is_over_is_heard_within_bounds(
         await trio.testing.wait_all_tasks_blocked()
         assert caller.session is not None
         assert len(caller.session.outbox) == 63  # of 64 messages kept, the first being the request
+
+
+@pytest.mark.parametrize("capabilities", [b'{"tools":1e999}', b'{"tools":{"listChanged":1e999}}', b'{"tools":[]}'])
+async def test_a_server_whose_capabilities_cannot_be_read_announces_nothing(
+    capabilities: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    one = newsroom("a")
+    async with gateway_of(one) as gateway:
+        await gateway.ready()
+        server = gateway.servers["a"]
+        session_of(gateway, space(gateway, "a"), caller := legacy())
+        await use(space(gateway, "a"), caller, "echo", text="x")
+        negotiated = server.spoken[Era.LEGACY]
+        assert negotiated is not None
+        server.spoken[Era.LEGACY] = attrs.evolve(negotiated, capabilities=Raw(capabilities))
+
+        gateway.changes.relinked(server, LinkKey(Era.LEGACY, b"{}"))
+        await trio.testing.wait_all_tasks_blocked()
+
+        assert host(one).asked("tools/list") == []

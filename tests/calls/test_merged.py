@@ -322,6 +322,20 @@ async def test_what_is_not_there_is_refused(
     assert (str(refused.value), refused.value.code) == (said, -32602)
 
 
+@pytest.mark.parametrize("method", ["tools/call", "prompts/get"])
+async def test_what_may_be_a_missing_servers_is_refused_with_its_name(
+    method: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    dead = library("b")
+    dead.dead = True
+    async with gateway_of(library("a"), dead) as gateway:
+        await gateway.ready()
+        with pytest.raises(
+            InvalidParams, match=r"Unknown (tool|prompt): b_greet; what these servers .* not known: 'b'$"
+        ):
+            await ask(space(gateway), legacy(), method, {"name": "b_greet"})
+
+
 async def test_made_up_names_do_not_keep_the_servers_busy(autojump_clock: trio.testing.MockClock) -> None:
     one = library("a", eras={Era.LEGACY})
     async with gateway_of(one, library("b")) as gateway:

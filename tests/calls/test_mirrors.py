@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import pytest
 import trio
+from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack
@@ -121,6 +122,26 @@ async def test_over_http_the_server_compares_and_bad_marks_are_not_shown(
     assert {"http_echo", "pipe_bad", "pipe_echo"} <= set(shown)
     told = [record.getMessage() for record in caplog.records if "not shown" in record.getMessage()]
     assert told == ["server 'http': tool 'bad' is not shown: x-mcp-header of property 'text' is not a header token"]
+
+
+class Huge(Marked):
+    """Has a tool whose schema is JSON that nobody can hold."""
+
+    def __init__(self, **options: object) -> None:
+        super().__init__(**options)
+        schema = Raw(b'{"maximum":1e999,"properties":{"text":{"type":"string","x-mcp-header":"Text"}}}')
+        self.tools["huge"] = Tool({"inputSchema": schema}, lambda arguments: {})  # type: ignore[dict-item]  # no JSON
+
+
+async def test_a_schema_that_cannot_be_read_costs_its_tool_only(autojump_clock: trio.testing.MockClock) -> None:
+    configs = {"http": HttpServer("http", url="http://127.0.0.1:9/mcp")}
+    http = Counting("http", Huge, eras={Era.MODERN})
+    async with gateway_of(http, server("pipe"), configs=configs) as gateway:
+        await gateway.ready()
+        shown = names(await ask(space(gateway), modern(), "tools/list"))
+
+    assert "http_huge" not in shown
+    assert {"http_echo", "pipe_echo"} <= set(shown)
 
 
 async def test_legacy_clients_mirror_nothing(autojump_clock: trio.testing.MockClock) -> None:

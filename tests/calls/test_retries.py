@@ -15,7 +15,7 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Link, Offer, Receive, Reply, Request
 from mcpgateway.calls.retries import REPEATABLE, Retries, may_be_called_twice
-from mcpgateway.config.model import HttpServer, InProcessServer, Links, Recovery
+from mcpgateway.config.model import HttpServer, InProcessServer, Isolation, Links, Recovery
 from mcpgateway.errors import (
     CallCancelled,
     NotTried,
@@ -31,7 +31,7 @@ from mcpgateway.protocol.methods import REQUESTS
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryLink
 from mcpgateway.wire.waiting import Wait
-from tests.calls.doubles import Collecting, Library, ask, gateway_of, legacy, library, result, space, use
+from tests.calls.doubles import Collecting, Library, ask, gateway_of, legacy, library, result, session_of, space, use
 from tests.servers.doubles import Counting
 
 HTTP = HttpServer("a", url="http://a/mcp", isolation=InProcessServer("x", module="m:x").isolation)
@@ -403,3 +403,18 @@ async def test_a_server_that_is_away_for_a_moment_costs_nobody_a_call(autojump_c
     assert [result(reply) for reply in results if isinstance(reply, Reply)] == [
         {"content": [{"type": "text", "text": ""}]}
     ] * 10
+
+
+async def test_a_session_that_has_ended_gets_no_link_any_more(autojump_clock: trio.testing.MockClock) -> None:
+    configs = {"a": InProcessServer("a", module="m:s", isolation=Isolation.SESSION)}
+    async with gateway_of(library("a"), configs=configs) as gateway:
+        await gateway.ready()
+        caller = session_of(gateway, space(gateway, "a"), legacy())
+        assert caller.session is not None
+        gateway.sessions.close(caller.session)
+        message = jsonrpc.request(b"0", "tools/list", {})
+
+        with pytest.raises(CallCancelled):
+            await gateway.dispatcher.call(gateway.servers["a"], caller, message, Wait(), Collecting())
+
+        assert len(gateway.statistics().servers[0].links) == 1

@@ -13,7 +13,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Reply
-from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, united
+from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, united
 from mcpgateway.catalog.naming import Target
 from mcpgateway.demo.server import Tool
 from mcpgateway.errors import JSON, CallEnded, ClientGone, MethodNotFound, ShuttingDown
@@ -195,6 +195,13 @@ def test_what_anybody_honours_is_honoured(acknowledged: list[dict[str, JSON]]) -
 )
 def test_what_lies_below_a_resource_is_shown_below_it(told: str, shown: str) -> None:
     assert Part({}, {"x://1": "b!x://1", "x://12": "y://12"}).shown(told) == shown
+
+
+@pytest.mark.parametrize("uri", [b"1e999", b"7"])
+def test_a_name_that_is_none_is_left_to_the_client(uri: bytes) -> None:
+    message = jsonrpc.notification("notifications/resources/updated", {"uri": Raw(uri)})
+
+    assert respelled(message, Part({}, {"x://1": "y://1"})) is message
 
 
 # ---- what a client hears ---------------------------------------------------------------------------------------------

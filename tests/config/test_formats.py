@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,35 @@ def test_bottomless_documents_are_refused(format: Format, text: str) -> None:
         parse(text, format)
 
     assert [problem.text for problem in caught.value.problems] == ["nested too deeply"]
+
+
+LAUGHS = "a: &a [x]\n" + "".join(
+    f"{key}: &{key} [{', '.join([f'*{last}'] * 9)}]\n" for last, key in pairwise("abcdefgh")
+)
+
+
+@pytest.mark.parametrize("text", [LAUGHS, LAUGHS.replace("[x]", "{x: y}").replace("[", "{<<: [").replace("]", "]}")])
+def test_aliases_that_stand_for_billions_of_values_are_refused(text: str) -> None:
+    with pytest.raises(Invalid) as caught:
+        parse(text, "yaml")
+
+    assert "more than 100000 values" in caught.value.problems[0].text
+
+
+def test_an_anchor_given_twice_is_no_news() -> None:
+    root, problems = parse("a: &x hidden\nb: &x 2\nc: *x\n", "yaml")  # a warning would be an error, and quotes lines
+
+    assert plain(root) == {"a": "hidden", "b": 2, "c": 2}
+    assert problems == []
+
+
+@pytest.mark.parametrize(
+    ("format", "text"),
+    [("yaml", "a: !!int"), ("yaml", "a: !!bool maybe"), ("yaml", "a: " + "9" * 5000), ("toml", "a = " + "9" * 5000)],
+)
+def test_a_number_that_cannot_be_read_is_refused(format: Format, text: str) -> None:
+    with pytest.raises(Invalid, match="number"):
+        parse(text, format)
 
 
 @pytest.mark.parametrize(

@@ -509,6 +509,34 @@ async def test_a_link_in_the_making_ends_with_its_session(autojump_clock: trio.t
         assert server.statistics().failures == 0
 
 
+async def test_a_session_that_ends_while_it_waits_for_a_link_gets_none(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting(eras={Era.LEGACY})
+    log: list[object] = []
+    async with running(adapter, pipe_config(Isolation.SESSION, max=1)) as server, trio.open_nursery() as nursery:
+        nursery.start_soon(hold, server, owner("one"), 2, log)
+        await trio.sleep(1)
+        nursery.start_soon(hold, server, owner("two"), 1, log)
+        await trio.sleep(0.5)
+        server.end_owner("two")
+        await trio.sleep(10)
+
+        assert [str(entry) for entry in log] == ["0.0", "server 's': the session has ended"]
+        assert server.statistics().waiting == 0
+        assert {slot.key.owner for slot in server._links.slots} == {"one"}  # a link's owner has no statistics
+
+
+async def test_the_sessions_of_legacy_clients_leave_room_for_a_modern_one(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with running(Counting(), http_config(acquire_timeout=1.0)) as server:
+        sessions = [await server.acquire(owner(str(number))) for number in range(20)]
+        slot = await server.acquire(LinkKey(Era.MODERN, owner="somebody"))
+
+        assert slot.link is not None
+        for each in (*sessions, slot):
+            server.release(each)
+
+
 # ---- what comes outside calls, and the end ---------------------------------------------------------------------------
 
 

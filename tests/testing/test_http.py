@@ -143,3 +143,8 @@ async def test_a_call_before_any_handshake_is_refused(poller: Poller) -> None:
         browser = Browser(fixture, poller)
         assert (await browser.post(CALL))[0].status == 400
         browser.close()
+
+
+async def test_a_modern_call_needs_no_handshake(browser: Browser) -> None:
+    fields = {name.decode().replace("-", "_"): value for name, value in request_headers(STAMPED).items()}
+    assert (await browser.post(STAMPED, **fields))[1]["result"]["content"][0]["text"] == "hi"

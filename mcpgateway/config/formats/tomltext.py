@@ -24,6 +24,8 @@ def read_toml(text: str) -> Node:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise Invalid(_problem(str(error))) from None
+    except ValueError:
+        raise Invalid(Problem("not TOML: a number is longer than can be read")) from None
     return from_value(value, lines=_lines(text, value))
 
 

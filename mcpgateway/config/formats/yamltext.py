@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -16,6 +17,9 @@ from ruamel.yaml.nodes import Node as YamlNode
 
 from mcpgateway.config.document import Address, Invalid, Node, Problem, assemble
 
+MAX_VALUES: Final = 100_000
+"""Values in a document, each counted as often as aliases repeat it: a few lines of aliases can stand for billions."""
+
 _QUOTING = re.compile(r"\b(alias|anchor|handle|directive)\b ['\"].*", re.DOTALL)
 _PREFIX = "tag:yaml.org,2002:"
 
@@ -23,6 +27,7 @@ _PREFIX = "tag:yaml.org,2002:"
 def read_yaml(text: str) -> tuple[Node, list[Problem]]:
     """:raises Invalid: not YAML, several documents, or tags"""
     yaml = YAML(typ="safe", pure=True)
+    yaml.composer.warn_double_anchors = False  # the warning quotes lines, which may hold secrets
     try:
         return _Reader(yaml).read(yaml.compose(text))
     except MarkedYAMLError as error:
@@ -42,11 +47,13 @@ class _Reader:
     def __init__(self, yaml: YAML) -> None:
         self._yaml = yaml
         self._problems: list[Problem] = []
+        self._values = 0
 
     def read(self, root: YamlNode | None) -> tuple[Node, list[Problem]]:
         return (Node(None) if root is None else self._node(root, _line(root), ())), self._problems
 
     def _node(self, node: YamlNode, line: int, at: Address) -> Node:
+        self._count(line, at)
         match node:
             case MappingNode():
                 return Node(self._mapping(node, at), at, line)
@@ -55,6 +62,13 @@ class _Reader:
                 return Node([self._node(item, _line(item), (*at, index)) for index, item in items], at, line)
             case _:
                 return Node(self._scalar(node, at), at, line)
+
+    def _count(self, line: int, at: Address) -> None:
+        self._values += 1
+        if self._values > MAX_VALUES:
+            raise Invalid(
+                Problem(f"more than {MAX_VALUES} values, those that aliases repeat counted each time", at, line)
+            )
 
     def _mapping(self, node: MappingNode, at: Address) -> dict[str, Node]:
         own = assemble(self._entries(node, at), at, self._problems)
@@ -74,6 +88,7 @@ class _Reader:
             for source in value.value if isinstance(value, SequenceNode) else [value]:
                 if not isinstance(source, MappingNode):
                     raise Invalid(Problem("'<<' takes a mapping, or a list of mappings", at, _line(value)))
+                self._count(_line(value), at)
                 yield self._mapping(source, at)
 
     def _key(self, key: YamlNode, at: Address) -> str:
@@ -96,7 +111,10 @@ class _Reader:
                 )
 
     def _constructed(self, node: YamlNode) -> int | float | bool:
-        value = self._yaml.constructor.construct_object(node)
+        try:
+            value = self._yaml.constructor.construct_object(node)
+        except (ValueError, LookupError):  # what ruamel lets through for "!!int" and the like
+            raise Invalid(Problem("not a number that can be read; quote it if it is text", line=_line(node))) from None
         assert isinstance(value, int | float)
         return value
 

@@ -90,16 +90,18 @@ class RequestReader:
         self.in_body = False
 
     def feed(self, data: bytes) -> None:
-        """Parse what was received; a request that is none becomes a `refusal`."""
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._ignore_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as problem:
-            self.refuse(400, f"not a valid HTTP/1.1 request: {problem}")
+        """Parse what was received; a request that is none becomes a `refusal`, behind which nothing is read."""
+        while data and self.refusal is None:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                data = self._ignore_upgrade(data[upgrade.args[0] :])
+            except httptools.HttpParserError as problem:
+                self.refuse(400, f"not a valid HTTP/1.1 request: {problem}")
 
-    def _ignore_upgrade(self, rest: bytes) -> None:
-        """Go on behind a request that asked for another protocol.
+    def _ignore_upgrade(self, rest: bytes) -> bytes:
+        """What to parse instead of the ``rest`` behind a request that asked for another protocol.
 
         We do not switch, which RFC 9110 (7.8) allows, and answer the request as it is; Java's client asks for HTTP/2
         like this with every POST. llhttp stops at such a head for good and leaves out the body: a fresh parser reads
@@ -107,18 +109,17 @@ class RequestReader:
         """
         self.parser = httptools.HttpRequestParser(self)
         framing = b""
-        if self.ready:
+        if self.refusal is None and self.ready:
             headers = self.ready[-1].headers
             framing = b"".join(
                 b"%b: %b\r\n" % (name, headers[name])
-                for name in (b"content-length", b"transfer-encoding")
+                for name in (b"content-length", b"transfer-encoding", b"expect")
                 if name in headers
             )
         if framing:
             self._upgrading = self.ready.pop()
             rest = b"POST / HTTP/1.1\r\nHost: -\r\n" + framing + b"\r\n" + rest
-        if rest:
-            self.feed(rest)
+        return rest
 
     def on_message_begin(self) -> None:
         self.partial = True

@@ -125,10 +125,10 @@ class ClientConnection:
         if data:
             try:
                 builder.parser.feed_data(data)
-            except httptools.HttpParserUpgrade:
-                raise HttpError("the peer switched protocols unasked") from None
-            except httptools.HttpParserError as problem:
+            except (httptools.HttpParserError, httptools.HttpParserUpgrade) as problem:
                 if not builder.complete:
+                    if isinstance(problem, httptools.HttpParserUpgrade):
+                        raise HttpError("the peer switched protocols unasked") from None
                     raise HttpError(f"not a valid HTTP/1.1 response: {problem}") from None
                 builder.surplus = True  # the response is whole; what follows it costs the connection only
             if not builder.headers_complete:

@@ -343,6 +343,7 @@ GARBAGE = {
     "a body that is longer than it says": b"ay",
     "lines": b"\r\n\r\nSSH-2.0-OpenSSH_9.6\r\n",
     "half a head": b"HTTP/1.1 200 OK\r\nContent-",
+    "another protocol": b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
 }
 
 

@@ -286,6 +286,22 @@ async def test_an_upgrade_with_a_body_is_answered() -> None:
         assert [reply.body for reply in replies] == [b"POST /u  hi", b"GET /a b=1 "]
 
 
+async def test_a_refused_upgrade_leaves_the_request_before_it_alone() -> None:
+    async with serving("plain") as site:
+        refused = b"GET /u HTTP/1.1\r\n" + UPGRADE + b"\r\n"  # without a Host
+        replies = answers(await site.ask(POST + refused))
+
+        assert [(reply.status, reply.body[:14]) for reply in replies[:1]] == [(200, b"POST /a  hello")]
+        assert [reply.status for reply in replies] == [200, 400]
+
+
+async def test_any_number_of_upgrades_at_once_are_answered() -> None:
+    async with serving("plain") as site:
+        replies = answers(await site.ask((b"GET /u HTTP/1.1\r\nHost: h\r\n" + UPGRADE + b"\r\n") * 100))
+
+        assert [reply.status for reply in replies] == [200] * 100
+
+
 # ---- bad requests ----------------------------------------------------------------------------------------------------
 
 BOTH = b"POST / HTTP/1.1\r\nHost: h\r\n%b\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: h\r\n\r\n"
