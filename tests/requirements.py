@@ -1277,7 +1277,7 @@ PROMISES = (
         "tests/calls/test_retries.py::test_what_is_sent_again",
         "tests/calls/test_retries.py::test_a_tool_is_called_again_if_it_was_seen_to_say_that_it_may_be",
         "tests/calls/test_retries.py::test_what_was_not_sent_is_sent_when_the_server_is_there_again",
-        "tests/adapters/test_streamable_http.py::test_a_lost_session_ends_the_link_and_what_runs_on_it",
+        "tests/adapters/test_streamable_http.py::test_a_lost_session_ends_the_link_and_what_runs_on_it_may_be_answered",
         "tests/real/test_killed_servers.py::test_only_calls_in_flight_notice_that_an_http_server_is_killed",
     ),
     promise(

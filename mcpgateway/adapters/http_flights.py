@@ -42,7 +42,7 @@ class Flight:
             self._hand_on(partial(self._refuse, outcome, problem))
         else:
             if reply is not None:
-                self._link.waits.discard(self._request.wait)
+                self._link.over(self._request.wait)
                 self._done(reply)
 
     def _reply(self, response: Arrived) -> Reply | None:
@@ -80,7 +80,7 @@ class Flight:
         self._done(problem)
 
     def _hand_on(self, continuation: Continuation) -> None:
-        self._link.waits.discard(self._request.wait)
+        self._link.over(self._request.wait)
         self._done(continuation)
 
     async def _again(self, back: Back) -> Reply:

@@ -81,6 +81,8 @@ class StreamableHttpLink:
         self._post = self._client.prepare(b"POST", self._own)
         self._subscribe = self._client.prepare(b"POST", self._own, patient=True)
         self.waits: set[Wait] = set()
+        """Calls under way."""
+        self._settled = trio.lowlevel.ParkingLot()
         self._hears = offer.hears
         self._streams = Streams(self.server, self._get, adapter.chance, stateful=self.stateful)
         self._listening: set[Wait] = set()
@@ -91,11 +93,14 @@ class StreamableHttpLink:
         nursery.start_soon(self._live, name=f"link {self.server}")
 
     async def _live(self) -> None:
-        """The link's task: ends with it, and ends it when the nursery is cancelled."""
+        """The link's task: ends with it and its calls, and ends both when the nursery is cancelled."""
         try:
             await self.closed.wait()
+            while self.waits:
+                await self._settled.park()
         finally:
             self._end("the server is being stopped")
+            self._fail_calls("the server is being stopped")
             await self._adapter.tidy()
 
     def statistics(self) -> LinkStatistics:
@@ -150,7 +155,7 @@ class StreamableHttpLink:
             return await self._streams.resume(reader, wait, back)
         except ServerSessionLost as problem:
             # Whoever is told that the session was lost makes the call once more; but this one had begun.
-            self.waits.discard(wait)
+            self.over(wait)
             self._end(problem.reason)
             raise ServerUnavailable(self.server, "lost the session in the middle of the call") from None
 
@@ -170,7 +175,7 @@ class StreamableHttpLink:
         except BaseException as problem:
             self.give_up(wait, id, problem)
             raise
-        self.waits.discard(wait)
+        self.over(wait)
         if self.failure:
             await self._adapter.tidy()
         return reply
@@ -191,14 +196,20 @@ class StreamableHttpLink:
         self.waits.add(wait)
         return True
 
+    def over(self, wait: Wait) -> None:
+        """A call is not under way any more, whatever became of it."""
+        self.waits.discard(wait)
+        if self.failure:
+            self._settled.unpark_all()
+
     def give_up(self, wait: Wait, id: bytes, problem: BaseException) -> None:
         """A call ended without its reply: tell the server, unless it knows, or cannot know of the call.
 
         A modern server is told by the closed connection.
         """
-        self.waits.discard(wait)  # first: the wait may serve for another attempt, and must not end with the link
+        self.over(wait)  # first: the wait may serve for another attempt, and must not end with the link
         if isinstance(problem, ServerSessionLost):
-            self._end(problem.reason)
+            self._lose(problem.reason)
         over = isinstance(problem, Refused | StreamEnded) or (isinstance(problem, HttpError) and problem.unsent)
         if self._legacy and not over and not self.closed.is_set():
             cancelled = jsonrpc.notification("notifications/cancelled", {"requestId": Raw(id)})
@@ -212,7 +223,7 @@ class StreamableHttpLink:
             except (HttpError, ServerUnavailable, ServerMisbehaved) as problem:
                 log.info("server %r could not be told: %s", self.server, problem)
             except ServerSessionLost as problem:
-                self._end(problem.reason)
+                self._lose(problem.reason)
         await self._adapter.tidy()
 
     async def notify(self, message: Message) -> None:
@@ -232,7 +243,7 @@ class StreamableHttpLink:
         except HttpError as problem:
             raise ServerUnavailable(self.server, str(problem), unsent=problem.unsent) from None
         except ServerSessionLost as problem:
-            self._end(problem.reason)
+            self._lose(problem.reason)
             raise
         except trio.TooSlowError:
             raise ServerTimeout(self.server, "did not take a notification in time") from None
@@ -278,7 +289,7 @@ class StreamableHttpLink:
             try:
                 await self._streams.hear(receive)
             except ServerSessionLost as problem:
-                self._end(problem.reason)
+                self._lose(problem.reason)
         self._streams.answered.set()
         await self._adapter.tidy()
 
@@ -292,15 +303,25 @@ class StreamableHttpLink:
         if self.closed.is_set():
             raise ServerUnavailable(self.server, self.failure, unsent=True)
 
-    def _end(self, why: str) -> None:
-        """Close the link and fail its calls; the first reason counts."""
+    def _lose(self, why: str) -> None:
+        """The server does not know the session any more. Calls that it has begun it may still answer."""
         if self.closed.is_set():
             return
         self.failure = why
         self.closed.set()
         self._adapter.links -= 1
         self._hearing.cancel(reason=why)
-        for wait in [*self.waits, *self._listening]:
+        for wait in list(self._listening):
+            wait.end(ServerUnavailable(self.server, why))
+
+    def _end(self, why: str) -> None:
+        """Close the link and fail its calls; the first reason counts."""
+        if not self.closed.is_set():
+            self._lose(why)
+            self._fail_calls(why)
+
+    def _fail_calls(self, why: str) -> None:
+        for wait in list(self.waits):
             wait.end(ServerUnavailable(self.server, why))
 
     async def aclose(self) -> None:

@@ -32,7 +32,9 @@ from tests.adapters.http_peer import (
     INITIALIZED,
     NOT_INITIALIZED,
     OK,
+    REPLY,
     Answer,
+    Asked,
     Peer,
     Reach,
     a_request,
@@ -351,9 +353,17 @@ LOST = {
 
 
 @pytest.mark.parametrize("answer", LOST.values(), ids=LOST)
-async def test_a_lost_session_ends_the_link_and_what_runs_on_it(answer: Answer, peer: Peer, reach: Reach) -> None:
+async def test_a_lost_session_ends_the_link_and_what_runs_on_it_may_be_answered(
+    answer: Answer, peer: Peer, reach: Reach
+) -> None:
+    answers = trio.Event()
+
+    async def late(asked: Asked, stream: trio.SocketStream) -> None:
+        await answers.wait()
+        await plain_json(REPLY)(asked, stream)
+
     async with open_client(reach(), Era.LEGACY) as client, trio.open_nursery() as nursery:
-        peer.answers["tools/call"] = peer.hang()
+        peer.answers["tools/call"] = late
         other = client.start(nursery, "t")
         await peer.until_asked("tools/call")
         peer.answers["tools/call"] = answer
@@ -361,10 +371,24 @@ async def test_a_lost_session_ends_the_link_and_what_runs_on_it(answer: Answer, 
         with pytest.raises(ServerSessionLost):
             await client.link.call(a_request(client.link, wait), NoBack())
         wait.check()  # the caller may try again under the same wait
-        assert isinstance(await other.problem(), ServerUnavailable)
         assert client.link.closed.is_set()
         assert "no longer knows the session" in client.link.failure
+        assert client.link.statistics().in_flight == 1
+        answers.set()
+        assert (await other.outcome()).message.result is not None
+        assert client.link.statistics().in_flight == 0
     assert "DELETE" not in peer.methods()
+
+
+async def test_what_outlives_a_lost_session_ends_with_the_server(peer: Peer, reach: Reach) -> None:
+    peer.answers["tools/call"] = peer.hang()
+    async with trio.open_nursery() as nursery, open_client(reach(), Era.LEGACY) as client:
+        other = client.start(nursery, "t")
+        await peer.until_asked("tools/call")
+        peer.answers["tools/call"] = http(404)
+        with pytest.raises(ServerSessionLost):
+            await call(client.link)
+    assert isinstance(await other.problem(), ServerUnavailable)
 
 
 def gone(client: Client) -> None:
