@@ -52,7 +52,7 @@ class Judge:
         if made.kind == "hold" and "within" in error["message"]:  # it never answers, and a deadline is a deadline
             self._failing[made.servers[0]].trouble()
             return
-        if (made.status == 404 or "initialise again" in error["message"]) and self._lost_session(made):
+        if made.status == 404 and self._lost_session(made):
             made.client.session = None
             return
         self.excused(f"{made} (HTTP {made.status})", made.servers, made.began, error)
