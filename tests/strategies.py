@@ -218,3 +218,19 @@ def hostile(names: Sequence[str], texts: Sequence[str] = ()) -> st.SearchStrateg
         max_leaves=20,
     )
     return nested.map(Raw)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, valid: object, spoilers: st.SearchStrategy[Raw]) -> Raw:
+    """Raw JSON of a valid value (which may hold `Raw` parts) in which one part, or the whole, is something else."""
+
+    def spoil(value: object) -> object:
+        if isinstance(value, dict) and value and draw(st.integers(0, 4)):
+            name = draw(st.sampled_from(sorted(value)))
+            return {**value, name: spoil(value[name])}
+        if isinstance(value, list) and value and draw(st.integers(0, 4)):
+            place = draw(st.integers(0, len(value) - 1))
+            return [*value[:place], spoil(value[place]), *value[place + 1 :]]
+        return draw(spoilers)
+
+    return raw_of(spoil(valid))
