@@ -43,7 +43,7 @@ def test_an_error_that_both_eras_have_stays_to_the_byte(code: int, unknown: dict
     assert to_modern("tools/call", message, capabilities=NOTHING, server="s") is message
 
 
-@pytest.mark.requirement("bridge.errors.legacy-modern")
+@pytest.mark.requirement("bridge.errors.legacy-to-modern")
 @pytest.mark.parametrize(
     ("method", "code", "data", "told"),
     [

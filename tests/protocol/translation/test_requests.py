@@ -55,7 +55,7 @@ def test_what_is_of_one_era_does_not_cross(method: str) -> None:
         to_legacy(message)
 
 
-@pytest.mark.requirement("bridge.envelope.legacy-modern")
+@pytest.mark.requirement("bridge.envelope.legacy-to-modern")
 def test_a_legacy_call_gains_an_envelope_and_loses_nothing() -> None:
     message = jsonrpc.request(b"7", "tools/call", Raw(b'{"_meta":{"progressToken":1.0,"v":1},"name":"t","x":1E400}'))
 
@@ -70,7 +70,7 @@ def test_a_legacy_call_gains_an_envelope_and_loses_nothing() -> None:
     assert (modern.id, modern.method) == (b"7", "tools/call")
 
 
-@pytest.mark.requirement("bridge.envelope.modern-legacy")
+@pytest.mark.requirement("bridge.envelope.modern-to-legacy")
 def test_a_modern_call_loses_its_envelope_and_nothing_else() -> None:
     message = jsonrpc.request(
         b"7",

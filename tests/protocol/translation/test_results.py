@@ -49,7 +49,7 @@ def test_a_result_survives_there_and_back(case: tuple[str, Raw], info: Raw | Non
     assert members_of(to_modern(method, modern, server="s", server_info=info)) == members_of(modern)
 
 
-@pytest.mark.requirement("bridge.result.modern-legacy")
+@pytest.mark.requirement("bridge.result.modern-to-legacy")
 @given(SHARED_RESULTS)
 def test_a_modern_result_says_what_the_era_requires_and_nothing_else_is_added(case: tuple[str, Raw]) -> None:
     method, result = case
@@ -66,7 +66,7 @@ def test_a_modern_result_says_what_the_era_requires_and_nothing_else_is_added(ca
     assert after == before
 
 
-@pytest.mark.requirement("bridge.result.legacy-modern")
+@pytest.mark.requirement("bridge.result.legacy-to-modern")
 @pytest.mark.parametrize("method", sorted(SHARED))
 def test_a_legacy_result_has_no_modern_members(method: str) -> None:
     modern = raw_of(

@@ -17,6 +17,7 @@ def tool(**members: JSON) -> dict[str, JSON]:
     return {"name": "t", "inputSchema": {"type": "object"}, **members}
 
 
+@pytest.mark.requirement("bridge.result.legacy-to-modern")
 @pytest.mark.parametrize(
     ("schema", "shown"),
     [
@@ -88,6 +89,7 @@ def test_a_bad_mark_is_found_however_it_is_written(raw: bytes, bad: bool) -> Non
     assert tools.has_bad_mark(Raw(raw)) is bad
 
 
+@pytest.mark.requirement("bridge.result.legacy-to-modern")
 @pytest.mark.parametrize(
     ("content", "wrapped"),
     [([1, 2], {"result": [1, 2]}), ("x", {"result": "x"}), (0, {"result": 0}), (False, {"result": False}), ({}, {})],
