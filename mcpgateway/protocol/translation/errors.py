@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Raw
 
 from mcpgateway import errors, jsonrpc
-from mcpgateway.errors import InvalidParams, ServerMisbehaved
+from mcpgateway.errors import InvalidParams
 from mcpgateway.jsonrpc import NULL, Message, error_code, members_of, raw_of
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.translation.capabilities import missing, required
@@ -78,10 +78,7 @@ def to_modern(
     if undeclared is not None:
         data = {"requiredCapabilities": required("elicitation.url")}
         return _changed(message, error, {"code": errors.MISSING_CAPABILITY, "data": data})
-    try:
-        result = input_required(questions, state=state, server_info=server_info)
-    except InvalidParams:
-        raise ServerMisbehaved(server, "the _meta of an elicitation in its error is not an object") from None
+    result = input_required(questions, state=state, server_info=server_info)
     return jsonrpc.result(message.id or b"null", result)
 
 

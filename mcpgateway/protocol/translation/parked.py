@@ -15,7 +15,7 @@ from msgspec import Raw
 from mcpgateway.errors import InvalidParams, ServerMisbehaved
 from mcpgateway.jsonrpc import NULL, Message, members_of, raw_of
 from mcpgateway.protocol.envelope import SERVER_INFO
-from mcpgateway.protocol.translation.questions import ELICIT, Question, key_of, to_modern
+from mcpgateway.protocol.translation.questions import ELICIT, Question, key_of, read_entry, to_modern
 from mcpgateway.protocol.translation.requests import INPUT_RESPONSES, REQUEST_STATE
 from mcpgateway.protocol.translation.results import INPUT_REQUIRED
 from mcpgateway.protocol.translation.shapes import check
@@ -23,10 +23,7 @@ from mcpgateway.protocol.translation.splicing import META, entries, of_server, t
 
 
 def input_required(questions: Mapping[str, Question], *, state: str | None, server_info: Raw | None = None) -> Raw:
-    """The raw result that asks a modern client; ``state`` is what its retry has to give back.
-
-    :raises InvalidParams: the params of a question, or their ``_meta``, are not an object
-    """
+    """The raw result that asks a modern client; ``state`` is what its retry has to give back, if anything."""
     result: dict[str, object] = {
         "resultType": INPUT_REQUIRED,
         "inputRequests": {key: to_modern(question) for key, question in questions.items()},
@@ -91,9 +88,6 @@ def required_urls(message: Message, *, server: str) -> dict[str, Question]:
         params = of_server(entry, server, "an elicitation of its error -32042")
         if text(params.get("mode")) != "url" or text(params.get("url")) is None or text(params.get("message")) is None:
             raise ServerMisbehaved(server, "its error -32042 lists an elicitation that is not of a URL")
-        question = Question(ELICIT, entry)
-        try:
-            questions[key_of(question, questions)] = question
-        except InvalidParams:
-            raise ServerMisbehaved(server, "the _meta of an elicitation in its error is not an object") from None
+        question = read_entry(raw_of({"method": ELICIT, "params": entry}), server=server)
+        questions[key_of(question, questions)] = question
     return questions

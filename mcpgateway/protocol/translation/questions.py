@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.errors import InvalidParams, MethodNotFound, ServerMisbehaved
-from mcpgateway.jsonrpc import Message, members_of, raw_of
+from mcpgateway.jsonrpc import NULL, Message, members_of, raw_of
 from mcpgateway.protocol.envelope import OWN_PREFIX
 from mcpgateway.protocol.methods import CLIENT_CAPABILITIES
 from mcpgateway.protocol.translation.requests import is_reserved
@@ -40,7 +40,10 @@ _LEGACY_META: Final = frozenset({"progressToken", KEY})
 
 @attrs.frozen
 class Question:
-    """One question, as the server put it; ``params`` are raw, or ``None`` where there are none."""
+    """One question, as the server put it; ``params`` are raw, or ``None`` where there are none.
+
+    Made by `read_entry` and `read_request`, which see to it that the functions below can translate it.
+    """
 
     method: str
     params: Raw | None = None
@@ -55,29 +58,27 @@ def read_entry(entry: Raw, *, server: str) -> Question:
     method = text(members.get("method"))
     if method is None or method not in CLIENT_CAPABILITIES:
         raise ServerMisbehaved(server, "its inputRequests hold what no client can be asked")
-    params = members.get("params")
-    if params is None or params == jsonrpc.NULL:
-        return Question(method)
-    if not is_object(params):
-        raise ServerMisbehaved(server, f"the params of its {method} are not an object")
-    return Question(method, params)
+    return _checked(method, members.get("params"), server)
 
 
 def read_request(message: Message, *, server: str) -> Question:
     """The question in a legacy server's request.
 
     :raises MethodNotFound: it is none; the server is to be answered so
-    :raises ServerMisbehaved: its ``_meta`` is not an object
+    :raises ServerMisbehaved: its params, or their ``_meta``, are not an object
     """
     method = message.method or ""
     if method not in CLIENT_CAPABILITIES:
         raise MethodNotFound(f"Method not found: {method[:200]}")
-    question = Question(method, None if message.params == jsonrpc.NULL else message.params)
+    return _checked(method, message.params, server)
+
+
+def _checked(method: str, params: Raw | None, server: str) -> Question:
     try:
-        members_of(members_of(question.params).get(META))
+        members_of(members_of(params).get(META))
     except InvalidParams:
-        raise ServerMisbehaved(server, f"the _meta of its {method} is not an object") from None
-    return question
+        raise ServerMisbehaved(server, f"the params of its {method}, or their _meta, are not an object") from None
+    return Question(method, None if params == NULL else params)
 
 
 def to_legacy(question: Question, *, key: str, id: bytes, elicitation_id: str) -> Message:
@@ -85,8 +86,6 @@ def to_legacy(question: Question, *, key: str, id: bytes, elicitation_id: str) -
 
     ``id`` is the raw id of the request. ``elicitation_id`` is what a question in URL mode goes by if the server did not
     say; it has to be unique among those of a session.
-
-    :raises InvalidParams: the params, or their ``_meta``, are not an object
     """
     params = members_of(question.params)
     discard(params, _LEGACY_ONLY)
@@ -97,10 +96,7 @@ def to_legacy(question: Question, *, key: str, id: bytes, elicitation_id: str) -
 
 
 def to_modern(question: Question) -> Raw:
-    """The entry of ``inputRequests`` that puts a legacy server's question to a modern client.
-
-    :raises InvalidParams: the params, or their ``_meta``, are not an object
-    """
+    """The entry of ``inputRequests`` that puts a legacy server's question to a modern client."""
     params = members_of(question.params)
     discard(params, _LEGACY_ONLY)
     if question.method == ELICIT:
@@ -115,8 +111,6 @@ def key_of(question: Question, taken: Collection[str]) -> str:
 
     By the first name that the server gives: in our own `KEY`, the ``elicitationId``, the one property of a form; a
     question without a name is called by its kind. Of several of a name the later ones are numbered.
-
-    :raises InvalidParams: the params, or their ``_meta``, are not an object
     """
     name = _name_of(question) or CLIENT_CAPABILITIES.get(question.method, "question")
     key, number = name, 1

@@ -107,11 +107,22 @@ def to_modern(message: Message, sender: Sender) -> Message:
     :raises MethodNotFound: a method that cannot cross
     :raises InvalidParams: the params, or their ``_meta``, are not an object
     """
-    params = _open(message)
+    return message.replace(params=_stamped(_open(message), sender))
+
+
+def stamped(params: Raw | None, sender: Sender) -> Raw:
+    """The raw params of a modern request of the gateway's own, in the name of a legacy session.
+
+    :raises InvalidParams: the params, or their ``_meta``, are not an object
+    """
+    return _stamped(members_of(params), sender)
+
+
+def _stamped(params: dict[str, Raw], sender: Sender) -> Raw:
     meta = members_of(params.get(META))
     discard(meta, _ENVELOPE)
     params[META] = raw_of({**meta, **sender.entries()})
-    return message.replace(params=raw_of(params))
+    return raw_of(params)
 
 
 def to_legacy(message: Message) -> Message:

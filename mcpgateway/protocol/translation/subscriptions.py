@@ -18,6 +18,8 @@ from mcpgateway.errors import InvalidParams
 from mcpgateway.jsonrpc import NULL, Message, members_of, raw_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
 from mcpgateway.protocol.results import COMPLETE
+from mcpgateway.protocol.translation.requests import Sender
+from mcpgateway.protocol.translation.requests import stamped as stamped_params
 from mcpgateway.protocol.translation.splicing import META, entries, is_object, text
 from mcpgateway.protocol.uris import lies_below
 
@@ -62,9 +64,9 @@ class Interest:
             return False
         return uri is not None and any(uri == whole or lies_below(uri, whole) for whole in self.uris)
 
-    def params(self) -> Raw:
-        """The raw params of a ``subscriptions/listen``, without an envelope."""
-        return raw_of({"notifications": self.notifications()})
+    def request(self, id: bytes, sender: Sender) -> Message:
+        """The ``subscriptions/listen`` that a modern server is asked with, in the name of a legacy session."""
+        return jsonrpc.request(id, LISTEN, stamped_params(raw_of({"notifications": self.notifications()}), sender))
 
 
 def of_session(capabilities: Raw, uris: Iterable[str]) -> Interest:

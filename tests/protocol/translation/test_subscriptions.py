@@ -11,7 +11,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.errors import JSON, InvalidParams
 from mcpgateway.jsonrpc import members_of, raw_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
-from mcpgateway.protocol.translation.requests import Sender, to_modern
+from mcpgateway.protocol.translation.requests import Sender
 from mcpgateway.protocol.translation.subscriptions import (
     CHANGES,
     UPDATED,
@@ -62,9 +62,11 @@ def test_a_session_listens_to_all_that_is_offered_and_to_its_uris(
         name for name, (part, _) in CHANGES.items() if offered(capabilities, part, "listChanged")
     }
     assert interest.uris == (tuple(dict.fromkeys(uris)) if offered(capabilities, "resources", "subscribe") else ())
-    assert bool(interest) is (interest.params() != raw_of({"notifications": {}}))
-    listen = to_modern(jsonrpc.request(b"1", "com.example/any", interest.params()), Sender(Raw(b"{}")))
-    oracle.request(jsonrpc.request(b"1", "subscriptions/listen", listen.params), oracle.MODERN)
+    assert bool(interest) is bool(interest.notifications())
+    listen = interest.request(b"7", Sender(Raw(b"{}"), log_level="debug"))
+    oracle.request(listen, oracle.MODERN)
+    assert (listen.id, listen.method) == (b"7", "subscriptions/listen")
+    assert of_listen(listen.params, raw_of(capabilities)) == interest
 
 
 @given(SUBSETS, WANTED)
@@ -74,7 +76,7 @@ def test_a_client_hears_what_it_asks_for_and_is_offered(capabilities: dict[str, 
     everything = of_session(raw_of(capabilities), ["x:/a", "x:/b"])
     assert set(interest.changes) == {name for name in everything.changes if wanted.get(name) is True}
     assert set(interest.uris) <= set(everything.uris)
-    assert of_listen(interest.params(), raw_of(ALL)) == interest
+    assert of_listen(raw_of({"notifications": interest.notifications()}), raw_of(ALL)) == interest
 
 
 @given(WANTED, ids)
