@@ -89,8 +89,8 @@ def to_legacy(question: Question, *, key: str, id: bytes, elicitation_id: str) -
     """
     params = members_of(question.params)
     discard(params, _LEGACY_ONLY)
-    if question.method == ELICIT and text(params.get("mode")) == "url":
-        params.setdefault(_ELICITATION_ID, raw_of(elicitation_id))
+    if question.method == ELICIT and text(params.get("mode")) == "url" and text(params.get(_ELICITATION_ID)) is None:
+        params[_ELICITATION_ID] = raw_of(elicitation_id)
     params[META] = raw_of({**members_of(params.get(META)), KEY: key})
     return jsonrpc.request(id, question.method, params)
 

@@ -14,7 +14,7 @@ import attrs
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
+from mcpgateway.errors import GatewayError, ServerMisbehaved
 from mcpgateway.jsonrpc import NULL, Message, members_of, raw_of
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.translation.capabilities import missing
@@ -37,7 +37,7 @@ class InputRequired:
 
 
 def read(method: str, result: Raw, *, capabilities: Raw, server: str) -> InputRequired:
-    """Read a result whose type is ``input_required``; ``capabilities`` are the client's.
+    """Read a result whose type is ``input_required``; ``capabilities`` are the client's, an object.
 
     :raises ServerMisbehaved: the method has no such results, it is malformed, or it asks for what the client did not
         declare
@@ -54,17 +54,10 @@ def read(method: str, result: Raw, *, capabilities: Raw, server: str) -> InputRe
     if not questions and state == NULL:
         raise ServerMisbehaved(server, "wants input and does not say which")
     for question in questions.values():
-        _gate(question, capabilities, server)
-    return InputRequired(questions, None if state == NULL else state)
-
-
-def _gate(question: Question, capabilities: Raw, server: str) -> None:
-    try:
         undeclared = missing(question.method, question.params, capabilities)
-    except InvalidParams:
-        raise ServerMisbehaved(server, f"the params of its {question.method} cannot be read") from None
-    if undeclared is not None:
-        raise ServerMisbehaved(server, f"asks for {undeclared}, which the client did not declare")
+        if undeclared is not None:
+            raise ServerMisbehaved(server, f"asks for {undeclared}, which the client did not declare")
+    return InputRequired(questions, None if state == NULL else state)
 
 
 def answer_of(question: Question, response: Message) -> Raw:

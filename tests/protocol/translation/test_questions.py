@@ -86,17 +86,21 @@ def test_a_question_keeps_what_both_eras_know_and_what_none_does(question: Quest
     assert legacy.keys() - before.keys() <= {"_meta", "elicitationId"}
 
 
-def test_a_url_has_an_id_in_the_legacy_era_and_none_in_the_modern() -> None:
-    made = to_legacy(Question("elicitation/create", raw_of(URL)), key="k", id=b"1", elicitation_id="e7")
-    kept = to_legacy(
-        Question("elicitation/create", raw_of({**URL, "elicitationId": "own"})), key="k", id=b"1", elicitation_id="e7"
-    )
-    form = to_legacy(Question("elicitation/create", raw_of(FORM)), key="k", id=b"1", elicitation_id="e7")
+@pytest.mark.parametrize(
+    ("params", "id"),
+    [
+        (URL, b'"e7"'),
+        ({**URL, "elicitationId": None}, b'"e7"'),
+        ({**URL, "elicitationId": "own"}, b'"own"'),
+        (FORM, None),
+    ],
+)
+def test_a_url_has_an_id_in_the_legacy_era_and_none_in_the_modern(params: dict[str, JSON], id: bytes | None) -> None:
+    request = to_legacy(Question("elicitation/create", raw_of(params)), key="k", id=b"1", elicitation_id="e7")
 
-    assert members_of(made.params)["elicitationId"] == Raw(b'"e7"')
-    assert members_of(kept.params)["elicitationId"] == Raw(b'"own"')
-    assert "elicitationId" not in members_of(form.params)
-    assert members(to_modern(read_request(kept, server="s")))["params"] == URL
+    assert members_of(request.params).get("elicitationId") == (None if id is None else Raw(id))
+    oracle.question(request)
+    assert members(to_modern(read_request(request, server="s")))["params"] == (FORM if params is FORM else URL)
 
 
 def test_what_is_about_the_legacy_request_itself_stays_there() -> None:
