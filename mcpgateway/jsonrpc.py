@@ -179,14 +179,15 @@ def members_of(raw: Raw | bytes | None) -> dict[str, Raw]:
 
 
 def value_of(raw: Raw | bytes) -> JSON:
-    """Decode raw JSON fully (large integers kept); for control data, not for payloads.
+    """Decode raw JSON fully (integers of any size kept); for control data, not for payloads.
 
-    :raises InvalidParams: a number beyond what can be held (``1e999``, 4,301 digits), or nested too deeply to decode
+    :raises InvalidParams: it is JSON that has no value here: a number beyond what floats hold (``1e400``), half a
+        surrogate pair, or nesting too deep to read
     """
     try:
         value: JSON = _decode_any(raw)
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidParams("expected JSON with numbers and nesting of a size that can be read") from None
+    except (msgspec.DecodeError, RecursionError) as problem:
+        raise InvalidParams(f"a value that cannot be read: {str(problem)[:100]}") from None
     return value
 
 

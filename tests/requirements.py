@@ -464,13 +464,13 @@ BRIDGING = (
         "envelope",
         LEGACY,
         "`_meta` gains revision, client capabilities and client info; the rest of it stays",
-        later=ISSUE_5,
+        "tests/protocol/translation/test_requests.py::test_a_legacy_call_gains_an_envelope_and_loses_nothing",
     ),
     bridge(
         "envelope",
         MODERN,
         "the reserved keys leave `_meta`; progressToken, traceparent and vendor keys stay",
-        later=ISSUE_5,
+        "tests/protocol/translation/test_requests.py::test_a_modern_call_loses_its_envelope_and_nothing_else",
     ),
     bridge(
         "envelope",
@@ -506,9 +506,16 @@ BRIDGING = (
         "result",
         LEGACY,
         "resultType and cache members dropped; what 2025 cannot say is wrapped or dropped",
-        later=ISSUE_5,
+        "tests/protocol/translation/test_results.py::test_a_legacy_result_has_no_modern_members",
+        "tests/protocol/translation/test_tools.py::test_an_output_schema_is_of_objects_or_left_out",
+        "tests/protocol/translation/test_tools.py::test_structured_content_is_an_object_and_nothing_of_it_is_lost",
     ),
-    bridge("result", MODERN, "resultType, ttlMs 0, cacheScope private and serverInfo added", later=ISSUE_5),
+    bridge(
+        "result",
+        MODERN,
+        "resultType, ttlMs 0, cacheScope private and serverInfo added",
+        "tests/protocol/translation/test_results.py::test_a_modern_result_says_what_the_era_requires_and_nothing_else_is_added",
+    ),
     bridge(
         "result",
         SAME,
@@ -590,7 +597,12 @@ BRIDGING = (
         "tests/fronts/test_streams.py::test_a_modern_call_ends_with_its_client",
         "tests/fronts/test_streams.py::test_a_cancellation_reaches_the_server_of_its_call_and_no_other",
     ),
-    bridge("errors", LEGACY, "codes that a legacy client must not see are mapped", later=ISSUE_5),
+    bridge(
+        "errors",
+        LEGACY,
+        "codes that a legacy client must not see are mapped",
+        "tests/protocol/translation/test_errors.py::test_codes_that_a_legacy_client_must_not_see",
+    ),
     bridge("errors", MODERN, "-32002, -32042 and lost sessions mapped", later=ISSUE_5),
     bridge(
         "errors",
@@ -1439,7 +1451,17 @@ PROMISES = (
         "10,000 fuzzed inputs in CI, a million nightly",
         "tests/fuzz/test_fuzz.py::test_ten_thousand_inputs",
     ),
-    promise("5.translation", "translation as pure functions per row of the bridging table", later=ISSUE_5),
+    promise(
+        "5.translation",
+        "translation as pure functions per row of the bridging table",
+        "tests/protocol/translation/test_requests.py::test_a_request_survives_there_and_back",
+        "tests/protocol/translation/test_results.py::test_a_result_survives_there_and_back",
+        "tests/protocol/translation/test_notifications.py::test_a_notification_survives_there_and_back",
+        "tests/protocol/translation/test_questions.py::test_a_modern_question_survives_a_second_gateway_under_its_key",
+        "tests/protocol/translation/test_parked.py::test_questions_are_asked_in_one_result_and_read_back",
+        "tests/protocol/translation/test_hostile.py::test_what_a_client_sends_is_translated_or_invalid",
+        "tests/protocol/translation/test_hostile.py::test_what_a_server_sends_is_translated_or_its_fault",
+    ),
     promise(
         "5.era-choice", "the era per server, mirrored where possible; era: auto, mirror, modern, legacy", later=ISSUE_5
     ),

@@ -12,6 +12,7 @@ from msgspec import Raw
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.catalog.rules import Collision, Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.errors import JSON
+from mcpgateway.jsonrpc import raw_of
 
 # ---- JSON ------------------------------------------------------------------------------------------------------------
 
@@ -167,3 +168,69 @@ def namespaces(
         draw(namings),
         draw(modes),
     )
+
+
+# ---- what crosses between the eras -----------------------------------------------------------------------------------
+
+odd_values = st.sampled_from(
+    [b"9007199254740993", b"1.0", b"-0", b"1e2", b"1E400", b"1" * 40, b'"\\u0031"', b"[ 1 , {} ]", b"{ }"]
+)
+"""Raw JSON that does not survive being decoded and encoded, or cannot be decoded at all."""
+raw_values = st.one_of(odd_values, json_texts()).map(Raw)
+unknown_members = st.dictionaries(st.text(max_size=6).map(lambda name: f"x-{name}"), raw_values, max_size=3)
+"""Members that no revision names."""
+progress_tokens = st.sampled_from([b"7", b'"7"', b"1.0", b"9007199254740993", b'"gr\\u00f6\\u00dfe"']).map(Raw)
+vendor_metas = st.builds(
+    lambda token, vendor, trace: {**token, **{f"com.example/{key}": value for key, value in vendor.items()}, **trace},
+    st.dictionaries(st.just("progressToken"), progress_tokens, max_size=1),
+    st.dictionaries(st.text(max_size=6), raw_values, max_size=2),
+    st.dictionaries(st.just("traceparent"), st.just(Raw(b'"00-0af7-b7ad-01"')), max_size=1),
+)
+"""What a ``_meta`` holds that is not the specification's envelope."""
+
+
+@st.composite
+def bodies(draw: st.DrawFn, known: Mapping[str, object]) -> dict[str, Raw]:
+    """The members of params or of a result: known ones (values to encode), unknown ones, perhaps a ``_meta``."""
+    members = {name: raw_of(value) for name, value in known.items()} | draw(unknown_members)
+    meta = draw(vendor_metas)
+    if meta:
+        members["_meta"] = raw_of(meta)
+    return dict(draw(st.permutations(list(members.items()))))
+
+
+def hostile(names: Sequence[str], texts: Sequence[str] = ()) -> st.SearchStrategy[Raw]:
+    """Raw JSON of which some parts have names and values that mean something, in places where they should not."""
+    keys = st.sampled_from([json.dumps(name).encode() for name in names] + [b'"x"'])
+    leaves = st.one_of(
+        odd_values,
+        st.sampled_from([b"null", b"true", b"false", b"7", b'""', b"[]", b"{}"]),
+        st.sampled_from([json.dumps(text).encode() for text in texts] or [b'"x"']),
+    )
+    nested = st.recursive(
+        leaves,
+        lambda inner: st.one_of(
+            st.lists(inner, max_size=3).map(lambda parts: b"[" + b",".join(parts) + b"]"),
+            st.lists(st.tuples(keys, inner), max_size=4).map(
+                lambda parts: b"{" + b",".join(key + b":" + value for key, value in parts) + b"}"
+            ),
+        ),
+        max_leaves=20,
+    )
+    return nested.map(Raw)
+
+
+@st.composite
+def spoiled(draw: st.DrawFn, valid: object, spoilers: st.SearchStrategy[Raw]) -> Raw:
+    """Raw JSON of a valid value (which may hold `Raw` parts) in which one part, or the whole, is something else."""
+
+    def spoil(value: object) -> object:
+        if isinstance(value, dict) and value and draw(st.integers(0, 4)):
+            name = draw(st.sampled_from(sorted(value)))
+            return {**value, name: spoil(value[name])}
+        if isinstance(value, list) and value and draw(st.integers(0, 4)):
+            place = draw(st.integers(0, len(value) - 1))
+            return [*value[:place], spoil(value[place]), *value[place + 1 :]]
+        return draw(spoilers)
+
+    return raw_of(spoil(valid))

@@ -213,6 +213,19 @@ def test_a_value_survives_being_raw(value: dict[str, object]) -> None:
     assert jsonrpc.value_of(jsonrpc.raw_of(value)) == value
 
 
+@pytest.mark.parametrize("raw", [b"1E400", b'{"a":[-1e999]}', b'"\\ud800"', b"[" * DEEP])
+def test_what_has_no_value_is_refused_and_nothing_else_happens(raw: bytes) -> None:
+    with pytest.raises(InvalidParams, match="cannot be read"):
+        jsonrpc.value_of(raw)
+
+
+def test_an_error_whose_code_has_no_value_is_an_error_without_a_code() -> None:
+    message = jsonrpc.decode(b'{"jsonrpc":"2.0","id":1,"error":{"code":1e400,"message":"no"}}')
+
+    assert jsonrpc.error_code(message) is None
+    assert jsonrpc.error_reply(message).reply_code == 0
+
+
 def test_nothing_has_no_members() -> None:
     assert jsonrpc.members_of(None) == jsonrpc.members_of(b"null") == jsonrpc.members_of(Raw(b"null")) == {}
 

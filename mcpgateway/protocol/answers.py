@@ -14,12 +14,12 @@ from mcpgateway.protocol.revisions import LATEST_LEGACY, MODERN_REVISIONS, negot
 
 
 def requested_revision(params: Raw | None) -> JSON:
-    """The ``protocolVersion`` of the params of an ``initialize``; ``None`` where there is none."""
+    """The ``protocolVersion`` of the params of an ``initialize``; ``None`` where there is none that can be read."""
     try:
         raw = members_of(params).get("protocolVersion")
+        return None if raw is None else value_of(raw)
     except InvalidParams:
         return None
-    return None if raw is None else value_of(raw)
 
 
 def answer_initialize(

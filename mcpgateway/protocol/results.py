@@ -25,8 +25,11 @@ _BEGINNING: Final = b'{"resultType":"'
 """How results of many servers begin: seen without decoding anything."""
 
 
+_ABSENT: Final = Raw(b"")
+
+
 class _Head(msgspec.Struct, gc=False):
-    resultType: Raw | None = None  # noqa: N815  # MCP's name
+    resultType: Raw = _ABSENT  # noqa: N815  # MCP's name; a union with None takes nothing but null
 
 
 _decode_head = msgspec.json.Decoder(_Head).decode
@@ -41,7 +44,7 @@ def completed(method: str, result: Raw) -> Raw:
         if bytes(memoryview(result)[: len(_BEGINNING)]) == _BEGINNING:
             return result
         try:
-            if _decode_head(result).resultType is not None:
+            if _decode_head(result).resultType is not _ABSENT:
                 return result
         except (msgspec.DecodeError, RecursionError):
             return result  # not an object: the server's mistake, and the client's to see

@@ -10,18 +10,15 @@ from collections.abc import Iterator
 from typing import Final, Generic, TypeVar
 
 from mcpgateway.errors import TooBusy
+from mcpgateway.protocol.levels import LEVELS as LEVELS  # the words of `LevelTable`, for those who use it
+from mcpgateway.protocol.levels import passes as passes
+from mcpgateway.protocol.uris import lies_below
 
 MAX_SUBSCRIPTIONS: Final = 1000
 """Subscriptions that one session may have."""
 
 MAX_URI: Final = 8 * 1024
 """Characters of a URI that can be subscribed to: it is kept as long as the session."""
-
-LEVELS: Final = {
-    level: rank
-    for rank, level in enumerate(("debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"))
-}
-"""The log levels by severity (RFC 5424, as MCP has them)."""
 
 ChannelT = TypeVar("ChannelT")
 SessionT = TypeVar("SessionT")
@@ -111,13 +108,6 @@ class Subscriptions(Generic[ChannelT, SessionT]):
         yield from found.items()
 
 
-def lies_below(uri: str, above: str) -> bool:
-    """Whether a URI is that of a sub-resource of another: it goes on behind it, with another segment."""
-    if not above or not uri.startswith(above) or uri == above:
-        return False
-    return not (above[-1:].isalnum() and uri[len(above)].isalnum())
-
-
 class LevelTable(Generic[ChannelT, SessionT]):
     """The log level that each session set, by channel."""
 
@@ -173,8 +163,3 @@ class LevelTable(Generic[ChannelT, SessionT]):
         """The sessions that asked for messages of a level; one that no table knows is heard by all of them."""
         wanted = self._channels.get(channel, {})
         return [session for session, least in wanted.items() if passes(level, least)]
-
-
-def passes(level: str | None, least: str) -> bool:
-    """Whether a message of a level is for who asked for ``least``."""
-    return level is None or LEVELS.get(level, len(LEVELS)) >= LEVELS[least]

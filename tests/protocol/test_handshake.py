@@ -128,7 +128,7 @@ def test_a_client_gets_the_legacy_revision_it_asks_for_or_a_counter_offer(reques
     assert read_initialize(raw_of(result), server="g", stateful=True).revision == answered
 
 
-@pytest.mark.parametrize("params", [None, Raw(b"[]"), Raw(b"{}")])
+@pytest.mark.parametrize("params", [None, Raw(b"[]"), Raw(b"{}"), Raw(b'{"protocolVersion":1e400}')])
 def test_an_initialize_without_params_gets_a_counter_offer(params: Raw | None) -> None:
     assert answer_initialize(params, capabilities={}, server_info={})["protocolVersion"] == LATEST_LEGACY
 

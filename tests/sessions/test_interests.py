@@ -8,37 +8,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from mcpgateway.errors import TooBusy
-from mcpgateway.sessions.interests import (
-    LEVELS,
-    MAX_SUBSCRIPTIONS,
-    LevelTable,
-    Subscriptions,
-    lies_below,
-    passes,
-)
+from mcpgateway.protocol.levels import LEVELS
+from mcpgateway.sessions.interests import MAX_SUBSCRIPTIONS, LevelTable, Subscriptions
 
 CHANNELS = st.sampled_from("AB")
 SESSIONS = st.integers(0, 3)
 URIS = st.sampled_from(["x:/a", "x:/a/b", "x:/ab", "x:/a/b/c"])
-
-
-@pytest.mark.parametrize(
-    ("uri", "above", "below"),
-    [
-        ("x:/a/b", "x:/a", True),
-        ("x:/a/b", "x:/a/", True),
-        ("x:/a?q", "x:/a", True),
-        ("x:/a#f", "x:/a", True),
-        ("x:/ab", "x:/a", False),
-        ("x:/12", "x:/1", False),
-        ("x:/a", "x:/a", False),
-        ("x:/a", "x:/a/b", False),
-        ("x:/a", "x:/", True),
-        ("x:/a", "", False),
-    ],
-)
-def test_what_lies_below_a_uri(uri: str, above: str, below: bool) -> None:
-    assert lies_below(uri, above) is below
 
 
 def test_a_change_is_heard_once_under_the_uri_that_the_client_knows() -> None:
@@ -62,16 +37,6 @@ def test_a_session_has_so_many_subscriptions_and_no_more() -> None:
     with pytest.raises(TooBusy, match="1000 subscriptions"):
         table.check("ann")
     table.check("bob")
-
-
-@pytest.mark.parametrize("level", LEVELS)
-def test_levels_let_through_what_is_as_severe(level: str) -> None:
-    assert [least for least in LEVELS if passes(level, least)] == list(LEVELS)[: LEVELS[level] + 1]
-
-
-def test_a_level_that_no_table_knows_is_heard_by_all() -> None:
-    assert passes("deafening", "emergency")
-    assert passes(None, "emergency")
 
 
 class Books(RuleBasedStateMachine):
