@@ -210,8 +210,14 @@ ADAPTERS: Final[Subjects] = {
 }
 
 
+REAL: Final = ROUTED.keys() - {"streamable-http, tunnel"}
+"""With certificates, a process of Node's, or another client of the same kind: what takes its time comes last."""
+
+
 @pytest.mark.requirement("4.http.cold")
 @pytest.mark.parametrize("check", CHECKS)
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize(
+    "adapter", [pytest.param(name, marks=pytest.mark.real if name in REAL else ()) for name in ADAPTERS]
+)
 async def test_the_adapter_keeps_the_contract(adapter: str, check: str) -> None:
     await check_adapter(ADAPTERS[adapter], only=check)

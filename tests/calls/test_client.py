@@ -22,7 +22,7 @@ def named(entries: list[JSON], key: str = "name") -> list[str]:
     return [str(entry[key]) for entry in entries if isinstance(entry, dict)]
 
 
-@pytest.mark.parametrize("eras", ERAS, ids=str)
+@pytest.mark.parametrize("eras", ERAS, ids=["legacy", "modern", "both"])
 async def test_everything_can_be_listed_and_used_in_any_era(
     eras: set[Era], autojump_clock: trio.testing.MockClock
 ) -> None:

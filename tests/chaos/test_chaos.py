@@ -23,7 +23,7 @@ from tests.chaos.faults import FAULTS, Fault, Moment
 from tests.chaos.operations import OPERATIONS, Operation
 from tests.chaos.world import IDLE, LONGEST, World, a_world, footprint
 
-EXAMPLES: Final = int(os.environ.get("CHAOS_EXAMPLES", "80"))
+EXAMPLES: Final = int(os.environ.get("CHAOS_EXAMPLES", "50"))
 LENGTH: Final = 25
 """Operations of the longest story."""
 
