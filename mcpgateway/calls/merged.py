@@ -18,14 +18,13 @@ from mcpgateway.calls.listing import gather, pages
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded, speaks
 from mcpgateway.calls.outcomes import then
-from mcpgateway.calls.subscriptions import TARGETED, Subscription, parts, texts
+from mcpgateway.calls.subscriptions import Subscription, parts, targeted
 from mcpgateway.calls.tables import Tables
-from mcpgateway.calls.targets import named, text_of, unknown, with_name
+from mcpgateway.calls.targets import named, text_of, with_name
 from mcpgateway.calls.tasks import METHODS as TASK_METHODS
 from mcpgateway.calls.tasks import Tasks
 from mcpgateway.catalog.items import SERVER_META, Kind
 from mcpgateway.catalog.naming import Target
-from mcpgateway.catalog.templates import template_routes
 from mcpgateway.config.plan import Plan
 from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound, Reconfigured, ServerError
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
@@ -283,9 +282,7 @@ class MergedNamespace:
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
         name = named(message, "name")
-        target = await self._tables.find(caller, Kind.TOOLS, lambda table: table.route(name))
-        if target is None:
-            raise unknown("tool", name, self._tables.missing(caller, Kind.TOOLS))
+        target = await self._tables.owner(caller, Kind.TOOLS, name)
         message, headers = with_name(message, "name", target.original, headers)
         with interruptible(wait):
             await self._mirrors.check(self._by_name[target.server], caller, message, headers)
@@ -294,34 +291,14 @@ class MergedNamespace:
     async def _call_prompt(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
-        name = named(message, "name")
-        target = await self._tables.find(caller, Kind.PROMPTS, lambda table: table.route(name))
-        if target is None:
-            raise unknown("prompt", name, self._tables.missing(caller, Kind.PROMPTS))
+        target = await self._tables.owner(caller, Kind.PROMPTS, named(message, "name"))
         return await self._call(target, "name", caller, message, wait, back, headers)
 
     async def _call_resource(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
-        uri = named(message, "uri")
-        target = await self._resource(caller, uri)
+        target = await self._tables.reader(caller, named(message, "uri"))
         return await self._call(target, "uri", caller, message, wait, back, headers)
-
-    async def _resource(self, caller: Caller, uri: str) -> Target:
-        """Who reads a URI: who lists it, else whose template it fits."""
-        listed = self._tables.known(caller, Kind.RESOURCES)
-        target = (
-            listed.route(uri)
-            if listed is not None
-            else await self._tables.find(caller, Kind.RESOURCES, lambda table: table.route(uri))
-        )
-        if target is None:
-            target = await self._tables.find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
-        if target is None and listed is not None:
-            target = await self._tables.find(caller, Kind.RESOURCES, lambda table: table.route(uri))
-        if target is None:
-            raise unknown("resource", uri)
-        return target
 
     async def _complete(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
@@ -331,9 +308,7 @@ class MergedNamespace:
         reference = members_of(params.get("ref"))
         member, kind = ("uri", Kind.TEMPLATES) if "uri" in reference else ("name", Kind.PROMPTS)
         name = text_of(reference.get(member), f"params.ref.{member}")
-        target = await self._tables.find(caller, kind, lambda table: table.route(name))
-        if target is None:
-            raise unknown("resource template" if member == "uri" else "prompt", name)
+        target = await self._tables.owner(caller, kind, name)
         params["ref"] = raw_of({**reference, member: target.original})
         message = message.replace(params=raw_of(params))
         return await self._dispatch(target.server, caller, message, wait, back, headers)
@@ -401,7 +376,7 @@ class MergedNamespace:
         """``resources/subscribe`` (legacy), at the server whose resource it is."""
         session = _session_of(caller, message)
         uri = named(message, "uri")
-        target = await self._resource(caller, uri)
+        target = await self._tables.reader(caller, uri)
         message, _ = with_name(message, "uri", target.original, None)
         server = self._by_name[target.server]
         reply = await self._changes.interests.serve(server, session, message, wait, back, shown=uri)
@@ -433,7 +408,10 @@ class MergedNamespace:
         async def listen(server: str, part: Message, back: Back) -> Reply:
             return await self._dispatcher.call(self._by_name[server], caller, part, Wait(), back, along)
 
-        asked = parts(wanted, self._offers(caller), await self._targets(caller, wanted))
+        targets = await targeted(
+            wanted, partial(self._tables.reader, caller), partial(self._tasks.find, caller.principal)
+        )
+        asked = parts(wanted, self._offers(caller), targets)
         subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))
         self._subscribed.add(wait)
         try:
@@ -447,21 +425,6 @@ class MergedNamespace:
         for server in self._speaking(caller):
             negotiated = server.spoken.get(Era.MODERN)
             found[server.name] = None if negotiated is None else merge_capabilities([negotiated.capabilities])
-        return found
-
-    async def _targets(self, caller: Caller, wanted: Mapping[str, JSON]) -> dict[tuple[str, str], Target]:
-        """Whose each resource and task is that a subscription names; what is unknown is absent."""
-        found: dict[tuple[str, str], Target] = {}
-        for member in TARGETED:
-            for name in texts(wanted.get(member)):
-                try:
-                    found[member, name] = (
-                        self._tasks.find(caller.principal, name)
-                        if member == "taskIds"
-                        else await self._resource(caller, name)
-                    )
-                except InvalidParams:
-                    continue
         return found
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:

@@ -129,6 +129,20 @@ def texts(value: JSON) -> list[str]:
     return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
 
 
+async def targeted(
+    wanted: Mapping[str, JSON], reader: Callable[[str], Awaitable[Target]], task: Callable[[str], Target]
+) -> dict[tuple[str, str], Target]:
+    """Whose each resource and task is that a subscription names; what is unknown is absent."""
+    found: dict[tuple[str, str], Target] = {}
+    for member in TARGETED:
+        for name in texts(wanted.get(member)):
+            try:
+                found[member, name] = task(name) if member == "taskIds" else await reader(name)
+            except InvalidParams:
+                continue
+    return found
+
+
 def with_wanted(message: Message, part: Part) -> Message:
     """The request for one server."""
     return message.replace(params=raw_of({**members_of(message.params), "notifications": part.wanted}))

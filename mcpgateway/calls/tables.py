@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import attrs
 import trio
@@ -20,10 +20,12 @@ import trio
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.interests import Soon
 from mcpgateway.calls.listing import Listing, fetch, gather
+from mcpgateway.calls.targets import unknown
 from mcpgateway.catalog.items import Item, Kind
 from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView
 from mcpgateway.catalog.table import Table, build
+from mcpgateway.catalog.templates import template_routes
 from mcpgateway.protocol.results import UNKEPT, Hints, strictest
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
@@ -34,6 +36,13 @@ _MAX_VIEWS = 64
 
 LEAST_INTERVAL = 1.0
 """Seconds between two listings for names that are not found: nobody keeps the servers busy with made-up ones."""
+
+_WHAT: Final = {
+    Kind.TOOLS: "tool",
+    Kind.PROMPTS: "prompt",
+    Kind.RESOURCES: "resource",
+    Kind.TEMPLATES: "resource template",
+}
 
 _View: TypeAlias = "tuple[Era | None, bytes]"
 
@@ -186,3 +195,32 @@ class Tables:
                 table = (await self.refresh(caller, kind)).table
                 self._looked[view] = trio.current_time()
         return find(table)
+
+    async def owner(self, caller: Caller, kind: Kind, name: str) -> Target:
+        """Whose a tool, a prompt or a resource template is.
+
+        :raises InvalidParams: nobody's here
+        """
+        target = await self.find(caller, kind, lambda table: table.route(name))
+        if target is None:
+            raise unknown(_WHAT[kind], name, self.missing(caller, kind))
+        return target
+
+    async def reader(self, caller: Caller, uri: str) -> Target:
+        """Who reads a URI: who lists it, else whose template it fits.
+
+        :raises InvalidParams: nobody here
+        """
+
+        def route(table: Table) -> Target | None:
+            return table.route(uri)
+
+        listed = self.known(caller, Kind.RESOURCES)
+        target = await self.find(caller, Kind.RESOURCES, route) if listed is None else listed.route(uri)
+        if target is None:
+            target = await self.find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
+        if target is None and listed is not None:
+            target = await self.find(caller, Kind.RESOURCES, route)
+        if target is None:
+            raise unknown(_WHAT[Kind.RESOURCES], uri, self.missing(caller, Kind.RESOURCES))
+        return target
