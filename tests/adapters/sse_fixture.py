@@ -72,10 +72,10 @@ class SseFixture:
     async def _stream(self, exchange: Exchange) -> None:
         name = f"s{len(self.requests)}"
         session = self.sessions[name] = _Session(self._eras)
-        base = self.url.partition("/sse")[0] if self._absolute else ""
+        base = self.url.partition("sse?")[0] if self._absolute else ""
         exchange.stream(200, sse.HEADERS)
         try:
-            await exchange.write(sse.encode(f"{base}/messages?session={name}".encode(), event=b"endpoint"))
+            await exchange.write(sse.encode(f"{base}messages?session={name}".encode(), event=b"endpoint"))
             while not session.crashed:
                 while session.frames:
                     await exchange.write(session.frames.popleft())

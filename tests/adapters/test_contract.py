@@ -239,8 +239,11 @@ async def websocket(*, secure: bool) -> AsyncIterator[AdapterUnderTest]:
 
 Subjects: TypeAlias = dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderTest]]]
 
-_http2 = partial(http, stateful=True, json=False, route=http2)
-_everything = partial(http, stateful=False, json=True, route=everything)
+_HTTP2: Final[Subjects] = {
+    "streamable-http, HTTP/2": partial(http, stateful=True, json=False, route=http2),
+    "streamable-http, HTTP/2 and all": partial(http, stateful=False, json=True, route=everything),
+    "sse, HTTP/2": partial(sse, absolute=False, route=http2),
+}
 
 ROUTED: Final[Subjects] = {
     "streamable-http, client certificate": partial(http, stateful=True, json=False, route=tls),
@@ -248,9 +251,12 @@ ROUTED: Final[Subjects] = {
         http, stateful=True, json=False, route=partial(proxied, secure=True, credentials="me:it%20is")
     ),
     "streamable-http, proxy": partial(http, stateful=False, json=True, route=partial(proxied, secure=False)),
-    **({"streamable-http, HTTP/2": _http2, "streamable-http, HTTP/2 and all": _everything} if between.NODE else {}),
+    "sse, tunnel": partial(sse, absolute=False, route=partial(proxied, secure=True)),
+    "websocket, TLS": partial(websocket, secure=True),
+    **(_HTTP2 if between.NODE else {}),
 }
-"""Over connections on which no call can be begun without a task. The front that speaks HTTP/2 needs Node."""
+"""Over connections on which no call can be begun without a task, or in no other way than on those that are plain. The
+front that speaks HTTP/2 needs Node."""
 
 ADAPTERS: Final[Subjects] = {
     "in-process": in_process,
@@ -260,10 +266,8 @@ ADAPTERS: Final[Subjects] = {
     "streamable-http, sessions, JSON": partial(http, stateful=True, json=True),
     "streamable-http, stateless, SSE": partial(http, stateful=False, json=False),
     "streamable-http, stateless, JSON": partial(http, stateful=False, json=True),
-    "sse, absolute endpoint": partial(sse, absolute=True),
-    "sse, relative endpoint, tunnel": partial(sse, absolute=False, route=partial(proxied, secure=True)),
+    "sse": partial(sse, absolute=True),
     "websocket": partial(websocket, secure=False),
-    "websocket, TLS": partial(websocket, secure=True),
     **ROUTED,
 }
 
