@@ -1488,6 +1488,7 @@ PROMISES = (
         "tests/adapters/test_websockets_library.py::test_the_adapter_keeps_the_contract",
         "tests/adapters/test_sdk_over_sse.py::test_it_is_called_side_by_side",
         "tests/adapters/test_sdk_over_sse.py::test_its_progress_comes_before_the_reply",
+        "tests/real/test_transports.py::test_a_client_calls_sees_progress_and_is_asked",
         "tests/test_app.py::test_servers_over_websocket_and_sse_are_merged_and_reached_again_after_a_crash",
     ),
     promise(
