@@ -12,8 +12,11 @@ from mcp.server.mcpserver import Context, MCPServer
 import mcpgateway
 from mcpgateway.app import serve
 from mcpgateway.config.model import Config, Listen
-from mcpgateway.errors import JSON, ConfigError
+from mcpgateway.errors import JSON, ConfigError, ServerUnavailable
 from mcpgateway.gateway import Gateway
+from mcpgateway.protocol.revisions import Era
+from tests.adapters.sse_fixture import serve_sse_fixture
+from tests.adapters.websocket_fixture import serve_websocket_fixture
 from tests.calls.doubles import library
 
 
@@ -59,6 +62,26 @@ async def test_adapters_are_embedded_as_they_are_and_are_gone_at_the_end(
         assert "content" in await gateway.call_tool("mine_echo")
     assert adapter.open == []
     assert [server.state for server in gateway.statistics().servers] == ["stopped"]
+
+
+@pytest.mark.requirement("5.adapters")
+@pytest.mark.requirement("feature.28")
+async def test_servers_over_websocket_and_sse_are_merged_and_reached_again_after_a_crash() -> None:
+    async with serve_websocket_fixture() as socket, serve_sse_fixture(eras={Era.LEGACY}) as stream:
+        servers = {"socket": {"url": socket.url}, "stream": {"type": "sse", "url": stream.url}}
+        recovery = {"recovery": {"initial": "10ms"}}
+        config = {"servers": {name: keys | recovery for name, keys in servers.items()}}
+        async with mcpgateway.open_gateway(config) as gateway:
+            for server in servers:
+                for _ in range(2):
+                    reply = await gateway.call_tool(f"{server}_echo", {"text": "hello"})
+                    assert reply["content"] == [{"type": "text", "text": "hello"}]
+                    with pytest.raises(ServerUnavailable):
+                        await gateway.call_tool(f"{server}_crash")
+            eras = {server.name: server.eras for server in gateway.statistics().servers}
+            assert eras == {"socket": ("modern",), "stream": ("legacy",)}
+        await stream.until_left()
+        assert socket.open == 0
 
 
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, SystemExit])

@@ -62,9 +62,20 @@ Field: typing.TypeAlias = "tuple[type, attrs.Attribute[object], object]"
 def sections() -> Iterator[tuple[str, str, list[Field]]]:
     """Every table of keys: its path in the file, a remark, its fields."""
     yield from walk(model.Config, "top level")
-    for kind in model.ServerConfig.__subclasses__():
-        extra = [field for field in fields_of(kind) if field[1].name not in attrs.fields_dict(model.ServerConfig)]
-        yield f"servers.*name*, type `{kind.type}`", ", besides the keys of every server", extra
+    yield from of_servers(model.ServerConfig, "every server")
+
+
+def of_servers(base: type[model.ServerConfig], whose: str) -> Iterator[tuple[str, str, list[Field]]]:
+    """The types of servers that a class is the base of, and what each has beside it."""
+    for kind in base.__subclasses__():
+        extra = [field for field in fields_of(kind) if field[1].name in kind.__annotations__]
+        keys = [field for field in extra if section_of(field[2]) is None or is_mapping(field[2])]
+        yield f"servers.*name*, type `{kind.type}`", f", besides the keys of {whose}", keys
+        for _, field, value in extra:
+            inner = section_of(value)
+            if inner is not None and not is_mapping(value):
+                yield from walk(inner, f"servers.*name*.{field.name}")
+        yield from of_servers(kind, f"type `{kind.type}`")
 
 
 def walk(cls: type, path: str) -> Iterator[tuple[str, str, list[Field]]]:

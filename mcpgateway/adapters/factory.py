@@ -8,9 +8,17 @@ from typing import TypeVar
 import attrs
 
 from mcpgateway.adapters.base import Adapter
+from mcpgateway.adapters.sse import SseAdapter
 from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
-from mcpgateway.config.model import HttpServer, InProcessServer, ServerConfig, StdioServer
+from mcpgateway.config.model import (
+    HttpServer,
+    InProcessServer,
+    ServerConfig,
+    SseServer,
+    StdioServer,
+    WebSocketServer,
+)
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
@@ -58,6 +66,14 @@ def _in_process(config: InProcessServer, commons: Commons) -> Adapter:
     return InProcessAdapter(config.name, config.module, startup_timeout=config.startup_timeout)
 
 
+def _websocket(config: WebSocketServer, commons: Commons) -> Adapter:
+    from mcpgateway.adapters.websocket import WebSocketAdapter  # its library takes a while to import
+
+    return WebSocketAdapter(config)
+
+
 register(StdioServer, lambda config, commons: StdioAdapter(config, commons.guard, commons.login_path))
 register(HttpServer, lambda config, commons: StreamableHttpAdapter(config, commons.poller, environ=commons.environ))
+register(SseServer, lambda config, commons: SseAdapter(config, commons.poller, environ=commons.environ))
+register(WebSocketServer, _websocket)
 register(InProcessServer, _in_process)

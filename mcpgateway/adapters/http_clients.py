@@ -1,17 +1,24 @@
-"""Which HTTP client reaches a server: the fast one, unless there is a proxy or HTTP/2 is wanted."""
+"""Which HTTP client reaches a server, and what every request to it carries.
+
+It is the fast client, unless there is a proxy or HTTP/2 is wanted.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
+from urllib.parse import urlsplit
 
 from mcpgateway.config.model import HttpServer
 from mcpgateway.config.proxies import proxy_for
 from mcpgateway.errors import ServerTimeout
 from mcpgateway.wire.http1.client import Pool
-from mcpgateway.wire.http_client import BODY_STALL, Deadlines, HttpClient
+from mcpgateway.wire.http_client import BODY_STALL, Deadlines, Fields, HttpClient
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.tls import client_context
+
+_FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
 
 
 def client_for(config: HttpServer, poller: Poller, environ: Mapping[str, str]) -> HttpClient:
@@ -41,3 +48,18 @@ def _deadlines(config: HttpServer) -> Deadlines:
         stream=stall,
         late=partial(ServerTimeout, config.name),
     )
+
+
+def fields_for(config: HttpServer) -> Fields:
+    """The header fields that every request to a server has; configured ones win, but for those that frame it."""
+    host = urlsplit(config.url).netloc
+    fields: dict[bytes, bytes | None] = {
+        b"host": host.encode("ascii" if host.isascii() else "idna"),
+        b"content-type": b"application/json",
+        b"accept": b"application/json, text/event-stream",
+        b"user-agent": b"mcpgateway",
+    }
+    for name, value in config.headers.items():
+        if name.lower() not in _FRAMING:
+            fields[name.lower().encode()] = value.reveal().encode()
+    return fields

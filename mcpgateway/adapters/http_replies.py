@@ -101,14 +101,14 @@ def session_lost(status: int, body: bytes) -> bool:
     return status == 404 or (status == 400 and _NAMES_SESSION.search(body) is not None)
 
 
-def explain(status: int, headers: Mapping[bytes, bytes]) -> str:
-    """What to do about a response that is not MCP."""
+def explain(status: int, headers: Mapping[bytes, bytes], *, speaks: str = "Streamable HTTP") -> str:
+    """What to do about a response that is not MCP, from a server that should have spoken another transport."""
     if 300 <= status < 400:
         return f"answered with HTTP {status}, a redirect; configure the URL that it leads to"
     if status in (401, 403):
         return f"answered with HTTP {status}; check the credentials in its headers"
     if status in (404, 405):
-        return f"answered with HTTP {status}; check the path of its URL, and that it speaks Streamable HTTP"
+        return f"answered with HTTP {status}; check the path of its URL, and that it speaks {speaks}"
     kind = headers.get(b"content-type", b"").partition(b";")[0].decode("latin-1")
     return f"answered with HTTP {status} and {kind[:60] or 'no content'}"
 

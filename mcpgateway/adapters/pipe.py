@@ -21,6 +21,7 @@ from mcpgateway.errors import (
     GatewayError,
     InvalidRequest,
     ParseError,
+    ServerError,
     ServerMisbehaved,
     ServerUnavailable,
     TooBusy,
@@ -199,6 +200,20 @@ class PipeLink:
         self._calls[pending] = call
         wait.wake = call.ended
         return True
+
+    def undelivered(self, data: bytes, problem: ServerError, *, known: bool) -> None:
+        """The server did not take what was put, as the transport found out later: fail the call that it began.
+
+        ``known`` says that it may have taken it all the same, and is to be told to cancel.
+        """
+        message = jsonrpc.decode(data)
+        pending = self._correlator.find(message.id) if message.is_request else None
+        if pending is None:
+            log.info("a %s was not delivered: %s", message.method or "response", problem.message)
+        else:
+            if not known:
+                self._correlator.withdraw(pending)
+            self._calls[pending].fail(problem)
 
     async def notify(self, message: Message) -> None:
         """See `mcpgateway.adapters.base.Link.notify`."""

@@ -44,7 +44,12 @@ async def _negotiate(link: PipeLink, offer: Offer) -> Negotiated:
             raise EraMismatch(link.server, client="modern", server_era="legacy")
         return modern
     with trio.move_on_after(PROBE) as probe:
-        modern = await _discover(link, offer, LATEST_MODERN)
+        try:
+            modern = await _discover(link, offer, LATEST_MODERN)
+        except ServerUnavailable:
+            if link.closed.is_set():
+                raise
+            modern = None  # its transport refused what it did not know
         if modern is not None:
             return modern
     try:

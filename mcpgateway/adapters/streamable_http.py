@@ -12,13 +12,12 @@ import random
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Offer, Receive, Reply
-from mcpgateway.adapters.http_clients import client_for
+from mcpgateway.adapters.http_clients import client_for, fields_for
 from mcpgateway.adapters.http_link import COURTESY, SESSION, StreamableHttpLink
 from mcpgateway.adapters.http_replies import Refused, read_reply
 from mcpgateway.config.model import HttpServer
@@ -39,7 +38,6 @@ log = logging.getLogger("mcpgateway.server")
 PROBE_TIMEOUT: Final = 10.0
 """Seconds for the answer to ``server/discover`` before a server is taken to be legacy (as the SDKs have it)."""
 
-_FRAMING: Final = frozenset({"connection", "content-length", "transfer-encoding"})
 _DOES_NOT_KNOW: Final = frozenset({400, 404, 405, 406, 415})
 """The HTTP errors of servers that do not know a request, and not of those that cannot serve it just now."""
 
@@ -62,7 +60,7 @@ class StreamableHttpAdapter:
         self.chance = chance
         self.timeout = config.timeout
         self.client = client_for(config, poller, environ)
-        self.fields = _fields(config)
+        self.fields = fields_for(config)
         """What every request to the server carries."""
         self.links = 0
         """Links that are open."""
@@ -176,18 +174,3 @@ class StreamableHttpAdapter:
         """Keep no connection once there is no link."""
         if not self.links:
             await self.client.close_idle()
-
-
-def _fields(config: HttpServer) -> Fields:
-    """The header fields that every request to a server has; configured ones win, but for those that frame it."""
-    host = urlsplit(config.url).netloc
-    fields: dict[bytes, bytes | None] = {
-        b"host": host.encode("ascii" if host.isascii() else "idna"),
-        b"content-type": b"application/json",
-        b"accept": b"application/json, text/event-stream",
-        b"user-agent": b"mcpgateway",
-    }
-    for name, value in config.headers.items():
-        if name.lower() not in _FRAMING:
-            fields[name.lower().encode()] = value.reveal().encode()
-    return fields

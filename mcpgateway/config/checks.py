@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ from mcpgateway.config.model import (
     Secret,
     ServerConfig,
     StdioServer,
+    Tls,
+    WebSocketServer,
 )
 from mcpgateway.config.proxies import is_loopback, is_no_proxy, proxy_problem
 from mcpgateway.config.structuring import Finding, did_you_mean
@@ -180,9 +182,7 @@ def _server(server: ServerConfig, at: Address, is_file: Callable[[Path], bool]) 
     yield from _tools(server.tools, (*at, "tools"))
     if server.max_calls < 1:
         yield Finding((*at, "max_calls"), "must be 1 or more")
-    for key in "timeout", "startup_timeout":
-        if getattr(server, key) <= 0:
-            yield Finding((*at, key), "must be more than 0s")
+    yield from _positive(server, ("timeout", "startup_timeout"), at)
     if server.max_timeout < server.timeout:
         yield Finding((*at, "timeout"), f"is longer than 'max_timeout' ({durations.format(server.max_timeout)})")
     match server:
@@ -190,6 +190,8 @@ def _server(server: ServerConfig, at: Address, is_file: Callable[[Path], bool]) 
             yield from _stdio(server, at)
         case HttpServer():
             yield from _http(server, at, is_file)
+        case WebSocketServer():
+            yield from _websocket(server, at, is_file)
         case InProcessServer() if not _OBJECT.fullmatch(server.module):
             yield Finding((*at, "module"), "must be 'package.module:attribute'")
 
@@ -231,10 +233,7 @@ def _http(server: HttpServer, at: Address, is_file: Callable[[Path], bool]) -> I
     if problem:
         yield Finding((*at, "url"), problem)
     yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
-    for key in "connect_timeout", "first_byte_timeout", "stall_timeout":
-        seconds = getattr(server, key)
-        if seconds is not None and seconds <= 0:
-            yield Finding((*at, key), "must be more than 0s")
+    yield from _positive(server, ("connect_timeout", "first_byte_timeout", "stall_timeout"), at)
     yield from _http_options(server.http, (*at, "http"), is_file, secure=server.url.lower().startswith("https:"))
 
 
@@ -244,13 +243,37 @@ def _http_options(
     proxy = options.proxy and options.proxy.reveal()
     if proxy is not None and not is_no_proxy(proxy) and (problem := proxy_problem(proxy)):
         yield Finding((*at, "proxy"), problem)
-    if options.client_cert is not None:
-        yield from _files(attrs.asdict(options.client_cert), (*at, "client_cert"), is_file)
-    if options.ca is not None:
-        yield from _files({"ca": options.ca}, at, is_file)
-    for key in "http2", "client_cert", "ca":
-        if getattr(options, key) and not secure:
-            yield Finding((*at, key), "is for servers whose URL begins with https://")
+    if options.http2 and not secure:
+        yield Finding((*at, "http2"), "is for servers whose URL begins with https://")
+    yield from _tls(options, at, is_file, "" if secure else "https://")
+
+
+def _tls(tls: Tls, at: Address, is_file: Callable[[Path], bool], needed: str) -> Iterator[Finding]:
+    """``needed`` is what the URL should begin with and does not; empty where it does."""
+    if tls.client_cert is not None:
+        yield from _files(attrs.asdict(tls.client_cert), (*at, "client_cert"), is_file)
+    if tls.ca is not None:
+        yield from _files({"ca": tls.ca}, at, is_file)
+    for key in "client_cert", "ca":
+        if getattr(tls, key) and needed:
+            yield Finding((*at, key), f"is for servers whose URL begins with {needed}")
+
+
+def _websocket(server: WebSocketServer, at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
+    problem = url_problem(server.url, schemes=("ws", "wss"))
+    if problem:
+        yield Finding((*at, "url"), problem)
+    yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
+    yield from _positive(server, ("connect_timeout",), at)
+    yield from _positive(server.keepalive, ("interval", "timeout"), (*at, "keepalive"))
+    yield from _tls(server.tls, (*at, "tls"), is_file, "" if server.url.lower().startswith("wss:") else "wss://")
+
+
+def _positive(part: object, keys: Sequence[str], at: Address) -> Iterator[Finding]:
+    for key in keys:
+        seconds = getattr(part, key)
+        if seconds is not None and seconds <= 0:
+            yield Finding((*at, key), "must be more than 0s")
 
 
 def _entries(

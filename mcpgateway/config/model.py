@@ -48,7 +48,8 @@ class Links:
 
     min: int = 1
     max: int | None = None
-    """``None``: 5, or for ``isolation: session`` 64 on stdio and as many as there are sessions over HTTP."""
+    """``None``: 5, or for ``isolation: session`` 64 of a server on this machine, and as many as there are sessions of
+    one with a URL."""
     acquire_timeout: Seconds = 10.0
     idle_timeout: Seconds = 60.0
 
@@ -75,6 +76,10 @@ class ServerConfig:
     """What every server has, whatever its transport. Subclasses are registered in `mcpgateway.config.adapters`."""
 
     type: ClassVar[str]
+    pipe: ClassVar[bool] = False
+    """All messages of a link share one stream, which does not say which call a server's request is about."""
+    local: ClassVar[bool] = False
+    """Each link is a process or an object on this machine: clients share them unless told otherwise."""
 
     name: str
     enabled: bool = True
@@ -97,6 +102,8 @@ class ServerConfig:
 @attrs.frozen
 class StdioServer(ServerConfig):
     type: ClassVar[str] = "stdio"
+    pipe: ClassVar[bool] = True
+    local: ClassVar[bool] = True
 
     command: str = attrs.field(kw_only=True)
     args: tuple[str, ...] = attrs.field(default=(), kw_only=True)
@@ -116,7 +123,17 @@ class CertAndKey:
 
 
 @attrs.frozen
-class HttpOptions:
+class Tls:
+    """Whom an encrypted connection to a server trusts, and who it says the gateway is."""
+
+    client_cert: CertAndKey | None = None
+    """Who the gateway is, for servers that ask for a certificate. The key must not be encrypted."""
+    ca: Path | None = None
+    """A PEM file of authorities to be trusted beside those of the system."""
+
+
+@attrs.frozen
+class HttpOptions(Tls):
     """How the connections to an HTTP server are made."""
 
     proxy: Secret | None = None
@@ -126,10 +143,6 @@ class HttpOptions:
     http2: bool = False
     """Offer HTTP/2 to an ``https://`` server; one that does not speak it gets HTTP/1.1. A connection carries one
     request at a time all the same."""
-    client_cert: CertAndKey | None = None
-    """Who the gateway is, for servers that ask for a certificate. The key must not be encrypted."""
-    ca: Path | None = None
-    """A PEM file of authorities to be trusted beside those of the system."""
 
 
 @attrs.frozen
@@ -153,10 +166,54 @@ class HttpServer(ServerConfig):
 
 
 @attrs.frozen
+class SseServer(HttpServer):
+    """``type: sse``: HTTP+SSE of revision 2024-11-05, which Streamable HTTP has replaced."""
+
+    type: ClassVar[str] = "sse"
+    pipe: ClassVar[bool] = True
+
+    first_byte_timeout: Seconds | None = attrs.field(default=None, kw_only=True)
+    """How long the answer to a message that was sent, 202, is waited for; where not given, ``timeout`` decides. A call
+    goes on without it: what counts is what comes on the stream."""
+    stall_timeout: Seconds | None = attrs.field(default=None, kw_only=True)
+    """The longest silence of the event stream, after which the server counts as gone; where not given, it may be silent
+    for ever. Many servers send something every 15 or 30 seconds."""
+
+
+@attrs.frozen
+class Keepalive:
+    """How a connection that broke without a word is found out."""
+
+    interval: Seconds = 30.0
+    """Between two pings."""
+    timeout: Seconds = 10.0
+    """How long the server may be silent after a ping, and take nothing although something waits for it. Then the
+    connection is given up."""
+
+
+@attrs.frozen
+class WebSocketServer(ServerConfig):
+    """``type: websocket``, the type of ``ws://`` and ``wss://`` URLs."""
+
+    type: ClassVar[str] = "websocket"
+    pipe: ClassVar[bool] = True
+
+    url: str = attrs.field(kw_only=True)
+    headers: Mapping[str, Secret] = attrs.field(factory=dict, kw_only=True)
+    """Sent with the handshake; they win over the gateway's own."""
+    tls: Tls = attrs.field(default=Tls(), kw_only=True)
+    connect_timeout: Seconds = attrs.field(default=10.0, kw_only=True)
+    """Name look-up, TCP and TLS together."""
+    keepalive: Keepalive = attrs.field(default=Keepalive(), kw_only=True)
+
+
+@attrs.frozen
 class InProcessServer(ServerConfig):
     """A server object of the ``mcp`` SDK, hosted inside the gateway's process."""
 
     type: ClassVar[str] = "in-process"
+    pipe: ClassVar[bool] = True
+    local: ClassVar[bool] = True
 
     module: str = attrs.field(kw_only=True)
     """``package.module:attribute``; the attribute is a server object or a function that returns one."""

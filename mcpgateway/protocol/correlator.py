@@ -131,6 +131,14 @@ class Correlator:
         """The number of calls begun so far."""
         return self._last
 
+    def find(self, wire: bytes | None) -> Pending | None:
+        """The call in flight that has this id on the wire."""
+        return self._pending.get(wire or b"")
+
+    def withdraw(self, pending: Pending) -> None:
+        """Forget a call that the server knows nothing of."""
+        self._pending.pop(pending.wire, None)
+
     def begin(self, message: Message, *, alone: bool = False) -> tuple[Pending, bytes]:
         """Take a request; returns the call and the bytes for the wire, in which there is no line break."""
         self._last += 1

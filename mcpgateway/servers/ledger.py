@@ -88,13 +88,13 @@ class Queue:
 Decision: TypeAlias = Use | Open | Queue
 
 
-def resolve(isolation: Isolation, *, pipe: bool, era: Era) -> Isolation:
+def resolve(isolation: Isolation, *, local: bool, era: Era) -> Isolation:
     """What ``auto`` means for a server of this kind in this era."""
     if isolation is not Isolation.AUTO:
         return isolation
     if era is Era.MODERN:
         return Isolation.SHARED
-    return Isolation.MULTIPLEXED if pipe else Isolation.SESSION
+    return Isolation.MULTIPLEXED if local else Isolation.SESSION
 
 
 def decide(

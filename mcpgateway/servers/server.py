@@ -30,7 +30,6 @@ from mcpgateway.servers.links import Links
 log = logging.getLogger("mcpgateway.server")
 
 EMPTY: Final = Raw(b"{}")
-PIPES: Final = ("stdio", "in-process")
 UNKNOWN: Final = LinkKey(Era.MODERN, owner="?")
 """The key of a link whose era is being found out: nobody's."""
 _DEFAULT_MAX: Final = 5
@@ -84,8 +83,7 @@ class Server:
         self.config = config
         self.name = config.name
         self.lazy = lazy
-        self.pipe = config.type in PIPES
-        """All messages of a link share one stream, which does not say what a server's request is about."""
+        self.pipe = config.pipe
         self.tried = trio.Event()
         """Set when the first attempt to reach the server has ended, or will not be made before it is used."""
         self.repeatable: set[str] = set()
@@ -220,7 +218,7 @@ class Server:
         closed; those that somebody listens to are made anew, which is told like any other loss (``relinked``).
         """
         self.config = config
-        self.pipe = config.type in PIPES
+        self.pipe = config.pipe
         self.repeatable.clear()
         self.health.reset(config.recovery)
         self._leases.terms = self._terms()
@@ -324,7 +322,7 @@ class Server:
     # ---- what is known -----------------------------------------------------------------------------------------------
 
     def isolation(self, era: Era) -> Isolation:
-        return resolve(self.config.isolation, pipe=self.pipe, era=era)
+        return resolve(self.config.isolation, local=self.config.local, era=era)
 
     def initialize_params(self, capabilities: Raw, revision: str | None = None) -> Raw:
         """The gateway's own legacy handshake, with a client's capabilities."""
@@ -334,9 +332,9 @@ class Server:
         if self.config.links.max is not None:
             return self.config.links.max
         if isolation is Isolation.SESSION:
-            return _DEFAULT_MAX_SESSIONS if self.pipe else None
+            return _DEFAULT_MAX_SESSIONS if self.config.local else None
         # The sessions of legacy clients are no links that a modern one could wait for: it would wait for them to end.
-        sessions = not self.pipe and self.isolation(Era.LEGACY) is Isolation.SESSION
+        sessions = not self.config.local and self.isolation(Era.LEGACY) is Isolation.SESSION
         return None if sessions else _DEFAULT_MAX
 
     def _refuse_if_known(self, era: Era) -> None:

@@ -1,4 +1,4 @@
-"""A server of the ``mcp`` SDK over Streamable HTTP, run by uvicorn in a process of its own."""
+"""A server of the ``mcp`` SDK over Streamable HTTP, or HTTP+SSE, run by uvicorn in a process of its own."""
 
 from __future__ import annotations
 
@@ -32,8 +32,12 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--stateless", action="store_true")
+    parser.add_argument("--sse", action="store_true")
     options = parser.parse_args()
-    app = make().streamable_http_app(json_response=options.json, stateless_http=options.stateless)
+    if options.sse:
+        app = make().sse_app()
+    else:
+        app = make().streamable_http_app(json_response=options.json, stateless_http=options.stateless)
     uvicorn.run(app, host="127.0.0.1", port=options.port, log_level="warning")
 
 

@@ -12,9 +12,11 @@ import pytest
 import trio
 
 from mcpgateway.adapters.in_process import InProcessAdapter
+from mcpgateway.adapters.sse import SseAdapter
 from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.adapters.streamable_http import StreamableHttpAdapter
-from mcpgateway.config.model import HttpOptions, HttpServer, Secret, StdioServer
+from mcpgateway.adapters.websocket import WebSocketAdapter
+from mcpgateway.config.model import HttpOptions, HttpServer, Secret, SseServer, StdioServer, Tls, WebSocketServer
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing import AdapterUnderTest, check_adapter
 from mcpgateway.testing.contract import CHECKS
@@ -23,6 +25,8 @@ from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.readiness import Poller
 from tests.adapters import sdk_server
+from tests.adapters.sse_fixture import serve_sse_fixture
+from tests.adapters.websocket_fixture import serve_websocket_fixture
 from tests.processes import free_port
 from tests.wire import between
 from tests.wire.http1 import certificates
@@ -183,10 +187,63 @@ async def http(
         nursery.cancel_scope.cancel(reason="the check is over")
 
 
+@asynccontextmanager
+async def sse(
+    *, absolute: bool, route: Callable[[], AbstractAsyncContextManager[Route]] = straight
+) -> AsyncIterator[AdapterUnderTest]:
+    poller = Poller()
+    adapters: list[SseAdapter] = []
+    async with AsyncExitStack() as stack:
+        nursery = await stack.enter_async_context(trio.open_nursery())
+        nursery.start_soon(poller.run)
+        lead = await stack.enter_async_context(route())
+
+        async def make(url: str) -> SseAdapter:
+            led = await lead(url, stack)
+            adapters.append(SseAdapter(SseServer("fixture", url=led.url, http=led.http), poller))
+            return adapters[-1]
+
+        serve = partial(serve_sse_fixture, absolute=absolute)
+        fixture = await stack.enter_async_context(serve())
+        silent = await stack.enter_async_context(serve(silent=True))
+        only = {era: await stack.enter_async_context(serve(eras={era})) for era in Era}
+        yield AdapterUnderTest(
+            await make(fixture.url),
+            dead=await make(f"http://127.0.0.1:{free_port()}/sse"),
+            silent=await make(silent.url),
+            only={era: await make(server.url) for era, server in only.items()},
+            last_words="ended its event stream",
+            leftovers=lambda: [adapter for adapter in adapters if adapter.open_connections],
+        )
+        nursery.cancel_scope.cancel(reason="the check is over")
+
+
+@asynccontextmanager
+async def websocket(*, secure: bool) -> AsyncIterator[AdapterUnderTest]:
+    def make(url: str) -> WebSocketAdapter:
+        return WebSocketAdapter(WebSocketServer("fixture", url=url, tls=Tls(ca=between.CA if secure else None)))
+
+    async with AsyncExitStack() as stack:
+        serve = partial(serve_websocket_fixture, tls=certificates.listening() if secure else None)
+        fixture = await stack.enter_async_context(serve())
+        silent = await stack.enter_async_context(serve(silent=True))
+        only = {era: await stack.enter_async_context(serve(eras={era})) for era in Era}
+        yield AdapterUnderTest(
+            make(fixture.url),
+            dead=make(f"ws://127.0.0.1:{free_port()}/mcp"),
+            silent=make(silent.url),
+            only={era: make(server.url) for era, server in only.items()},
+            last_words="boom",
+        )
+
+
 Subjects: TypeAlias = dict[str, Callable[[], AbstractAsyncContextManager[AdapterUnderTest]]]
 
-_http2 = partial(http, stateful=True, json=False, route=http2)
-_everything = partial(http, stateful=False, json=True, route=everything)
+_HTTP2: Final[Subjects] = {
+    "streamable-http, HTTP/2": partial(http, stateful=True, json=False, route=http2),
+    "streamable-http, HTTP/2 and all": partial(http, stateful=False, json=True, route=everything),
+    "sse, HTTP/2": partial(sse, absolute=False, route=http2),
+}
 
 ROUTED: Final[Subjects] = {
     "streamable-http, client certificate": partial(http, stateful=True, json=False, route=tls),
@@ -194,9 +251,12 @@ ROUTED: Final[Subjects] = {
         http, stateful=True, json=False, route=partial(proxied, secure=True, credentials="me:it%20is")
     ),
     "streamable-http, proxy": partial(http, stateful=False, json=True, route=partial(proxied, secure=False)),
-    **({"streamable-http, HTTP/2": _http2, "streamable-http, HTTP/2 and all": _everything} if between.NODE else {}),
+    "sse, tunnel": partial(sse, absolute=False, route=partial(proxied, secure=True)),
+    "websocket, TLS": partial(websocket, secure=True),
+    **(_HTTP2 if between.NODE else {}),
 }
-"""Over connections on which no call can be begun without a task. The front that speaks HTTP/2 needs Node."""
+"""Over connections on which no call can be begun without a task, or in no other way than on those that are plain. The
+front that speaks HTTP/2 needs Node."""
 
 ADAPTERS: Final[Subjects] = {
     "in-process": in_process,
@@ -206,6 +266,8 @@ ADAPTERS: Final[Subjects] = {
     "streamable-http, sessions, JSON": partial(http, stateful=True, json=True),
     "streamable-http, stateless, SSE": partial(http, stateful=False, json=False),
     "streamable-http, stateless, JSON": partial(http, stateful=False, json=True),
+    "sse": partial(sse, absolute=True),
+    "websocket": partial(websocket, secure=False),
     **ROUTED,
 }
 
@@ -219,5 +281,6 @@ REAL: Final = ROUTED.keys() - {"streamable-http, tunnel"}
 @pytest.mark.parametrize(
     "adapter", [pytest.param(name, marks=pytest.mark.real if name in REAL else ()) for name in ADAPTERS]
 )
+@pytest.mark.requirement("5.adapters")
 async def test_the_adapter_keeps_the_contract(adapter: str, check: str) -> None:
     await check_adapter(ADAPTERS[adapter], only=check)

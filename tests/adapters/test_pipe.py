@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import random
 from typing import Any
 
@@ -284,6 +285,26 @@ async def test_what_cannot_be_sent_fails_the_call(problem: Exception, expected: 
     with pytest.raises(expected) as caught:
         await server.link.call(a_request(), NoBack())
     assert getattr(caught.value, "unsent", True), "it may be sent again"
+    assert server.link.statistics().in_flight == 0
+
+
+@pytest.mark.parametrize("known", [False, True])
+async def test_what_turns_out_not_to_be_delivered_fails_its_call(known: bool, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    server = Server()
+    problem = ServerUnavailable("s", "HTTP 500")
+    async with trio.open_nursery() as nursery:
+        lost = Calling(nursery, server.link, a_request())
+        await settled()
+        other = Calling(nursery, server.link, a_request())
+        await settled()
+        server.link.undelivered(jsonrpc.request(b"1", "tools/call", {}).encode(), problem, known=known)
+        server.link.undelivered(jsonrpc.result(b"2", {}).encode(), problem, known=known)
+        server.link.undelivered(jsonrpc.request(b"9", "tools/call", {}).encode(), problem, known=known)
+        server.replies(2)
+    assert (lost.problem, other.problem) == (problem, None)
+    assert server.methods() == ["tools/call"] * 2 + ["notifications/cancelled"] * known
+    assert "a response was not delivered: server 's': HTTP 500" in caplog.text
     assert server.link.statistics().in_flight == 0
 
 

@@ -74,6 +74,27 @@ async def test_a_server_that_does_not_answer_the_probe_is_taken_for_legacy(
     assert server.link.negotiated.era is Era.LEGACY
 
 
+async def test_a_probe_that_the_transport_refuses_is_as_good_as_an_answer() -> None:
+    server = Server()
+    refused_by_transport = ServerUnavailable("s", "answered with HTTP 400")
+
+    def refuse() -> None:
+        server.link.undelivered(json.dumps(server.sent[0]).encode(), refused_by_transport, known=False)
+
+    server.answers = {"server/discover": refuse, "initialize": initialized}
+    await negotiate(server.link, Offer(None, INITIALIZE))
+    assert server.link.negotiated.era is Era.LEGACY
+    assert server.methods() == ["server/discover", "initialize", "notifications/initialized"]
+
+
+async def test_a_link_that_ends_during_the_probe_is_not_probed_on() -> None:
+    server = Server()
+    server.answers = {"server/discover": lambda: server.link.broken("exited with status 3")}
+    with pytest.raises(ServerUnavailable, match="exited with status 3"):
+        await negotiate(server.link, Offer(None, INITIALIZE))
+    assert server.methods() == ["server/discover"]
+
+
 async def test_a_modern_server_that_was_slow_to_start_is_asked_again(autojump_clock: trio.testing.MockClock) -> None:
     server = Server()
     answers = iter([None, discovered()])

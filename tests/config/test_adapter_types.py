@@ -37,7 +37,8 @@ class PigeonServer(ServerConfig):
 def pigeons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(adapters, "_TYPES", dict(adapters._TYPES))
     monkeypatch.setattr(adapters, "_TELLING", dict(adapters._TELLING))
-    adapters.register(PigeonServer, key="loft")
+    monkeypatch.setattr(adapters, "_SCHEMES", dict(adapters._SCHEMES))
+    adapters.register(PigeonServer, key="loft", schemes=["coo"])
 
 
 def servers(entry: dict[str, object]) -> Mapping[str, ServerConfig]:
@@ -106,7 +107,15 @@ def test_a_type_and_a_key_belong_to_one_class() -> None:
         adapters.register(Other)
     with pytest.raises(ValueError, match="'command' is already registered by StdioServer"):
         adapters.register(Another, key="command")
+    with pytest.raises(ValueError, match="'ws' is already registered by WebSocketServer"):
+        adapters.register(Another, schemes=["ws"])
     assert adapters.register(PigeonServer, key="loft") is PigeonServer
+
+
+def test_the_scheme_of_a_url_tells_a_type() -> None:
+    found = servers({"url": "COO://roof", "loft": "roof"})
+
+    assert found == {"a": PigeonServer("a", loft="roof", url="COO://roof")}
 
 
 @pytest.mark.parametrize(
@@ -114,6 +123,16 @@ def test_a_type_and_a_key_belong_to_one_class() -> None:
 )
 def test_names_of_streamable_http(type: str) -> None:
     assert servers({"type": type, "url": "https://example.com"})["a"].type == "streamable-http"
+
+
+@pytest.mark.parametrize("type", ["ws", "WS", "websocket", "WebSocket", "web-socket"])
+def test_names_of_websocket(type: str) -> None:
+    assert servers({"type": type, "url": "ws://example.com"})["a"].type == "websocket"
+
+
+@pytest.mark.parametrize("url", ["ws://example.com", "WSS://example.com/x"])
+def test_a_websocket_is_told_by_its_url(url: str) -> None:
+    assert servers({"url": url})["a"].type == "websocket"
 
 
 def test_local_is_stdio() -> None:

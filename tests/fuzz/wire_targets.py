@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from typing import Final
+from urllib.parse import urlsplit
 
 import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.adapters.http_replies import EventReader
+from mcpgateway.adapters.sse import endpoint_of, origin_of
 from mcpgateway.config.model import Limits
 from mcpgateway.errors import (
     GatewayError,
@@ -197,6 +199,15 @@ def sse_events(data: bytes) -> None:
 def _events(pieces: list[bytes], limit: int) -> list[sse.Frame]:
     parser = sse.Parser(limit)
     return [frame for piece in pieces for frame in parser.feed(piece)]
+
+
+def endpoints(data: bytes) -> None:
+    """Endpoints of HTTP+SSE: of the stream's own origin, whatever is announced, or a refusal that shows no path."""
+    for url in ("https://example.com:8443/base/sse?key=k", "http://example.com/sse"):
+        found = documented(ValueError, lambda url=url: endpoint_of(url, data))  # type: ignore[misc]  # bound at once
+        if found is not None:
+            assert urlsplit(found).geturl() == found
+            assert origin_of(found) == origin_of(url)
 
 
 def lines(data: bytes) -> None:

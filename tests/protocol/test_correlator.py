@@ -238,6 +238,20 @@ def test_what_is_answered_is_not_cancelled() -> None:
     assert correlator.cancel(pending, "too late") is None
 
 
+def test_what_the_server_knows_nothing_of_is_withdrawn_in_silence() -> None:
+    correlator = Correlator()
+    pending, _ = correlator.begin(a_request())
+    other, _ = correlator.begin(a_request())
+    assert correlator.find(pending.wire) is pending
+    correlator.withdraw(pending)
+    correlator.withdraw(pending)
+    assert correlator.find(pending.wire) is None
+    assert correlator.find(None) is None
+    assert correlator.cancel(pending, "enough") is None
+    assert isinstance(correlator.received(reply_to(1)), Junk)
+    assert (len(correlator), correlator.find(other.wire)) == (1, other)
+
+
 def test_the_handshake_is_given_up_in_silence() -> None:
     correlator = Correlator()
     pending, _ = correlator.begin(a_request(method="initialize"))

@@ -64,6 +64,7 @@ def test_the_sdk_and_what_is_not_needed_is_not_imported() -> None:
         "httpcore2",
         "h2",
         "rich",
+        "trio_websocket",
     }
 
     loaded = run("import json, sys, mcpgateway.app, runners.gateway; print(json.dumps(list(sys.modules)))")

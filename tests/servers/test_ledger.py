@@ -122,7 +122,7 @@ def test_one_link_a_key_takes_all_calls(slots: list[Slot], expected: str, alone:
 
 
 @pytest.mark.parametrize(
-    ("isolation", "pipe", "era", "expected"),
+    ("isolation", "local", "era", "expected"),
     [
         (Isolation.AUTO, True, Era.LEGACY, Isolation.MULTIPLEXED),
         (Isolation.AUTO, False, Era.LEGACY, Isolation.SESSION),
@@ -131,8 +131,8 @@ def test_one_link_a_key_takes_all_calls(slots: list[Slot], expected: str, alone:
         (Isolation.EXCLUSIVE, False, Era.MODERN, Isolation.EXCLUSIVE),
     ],
 )
-def test_what_auto_means(isolation: Isolation, pipe: bool, era: Era, expected: Isolation) -> None:
-    assert resolve(isolation, pipe=pipe, era=era) is expected
+def test_what_auto_means(isolation: Isolation, local: bool, era: Era, expected: Isolation) -> None:
+    assert resolve(isolation, local=local, era=era) is expected
 
 
 def test_idle_links_are_surplus_longest_idle_first_down_to_the_minimum() -> None:

@@ -12,7 +12,16 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link, NoBack, Request
-from mcpgateway.config.model import Isolation, Recovery
+from mcpgateway.config.model import (
+    HttpServer,
+    InProcessServer,
+    Isolation,
+    Recovery,
+    ServerConfig,
+    SseServer,
+    StdioServer,
+    WebSocketServer,
+)
 from mcpgateway.errors import EraMismatch, NotTried, ServerError, ServerUnavailable, TooBusy
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
@@ -711,3 +720,20 @@ async def test_a_server_that_retires_lets_calls_finish_and_takes_no_others(
         await trio.sleep(4.1)
         assert adapter.open == []
     assert server.state == "stopped"
+
+
+CONFIGS: dict[str, tuple[ServerConfig, bool, Isolation]] = {
+    "stdio": (StdioServer("s", command="x"), True, Isolation.MULTIPLEXED),
+    "in-process": (InProcessServer("s", module="m:s"), True, Isolation.MULTIPLEXED),
+    "streamable-http": (HttpServer("s", url="http://s"), False, Isolation.SESSION),
+    "sse": (SseServer("s", url="http://s"), True, Isolation.SESSION),
+    "websocket": (WebSocketServer("s", url="ws://s"), True, Isolation.SESSION),
+}
+
+
+@pytest.mark.parametrize("type", CONFIGS)
+async def test_how_clients_share_a_server_follows_from_its_type(type: str) -> None:
+    config, pipe, legacy = CONFIGS[type]
+    server = Server(config, Counting(), client_info=Raw(b"{}"), random=lambda: 0.0)
+    assert (server.pipe, server.isolation(Era.LEGACY), server.isolation(Era.MODERN)) == (pipe, legacy, Isolation.SHARED)
+    assert server._places(Isolation.SESSION) == (64 if legacy is Isolation.MULTIPLEXED else None)
