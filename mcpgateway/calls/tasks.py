@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-import msgspec
 from msgspec import Raw
 
 from mcpgateway.catalog.naming import Target
 from mcpgateway.errors import InvalidParams
 from mcpgateway.jsonrpc import members_of, raw_of
+from mcpgateway.protocol.translation.splicing import text
 
 METHODS: Final = frozenset({"tasks/cancel", "tasks/get", "tasks/result", "tasks/update"})
 """What is asked about one task, in either era."""
@@ -28,7 +28,6 @@ RELATED: Final = "io.modelcontextprotocol/related-task"
 REMEMBERED: Final = 10_000
 """Tasks remembered, of all principals together."""
 
-_decode_text = msgspec.json.Decoder(str).decode
 _TASK: Final = Raw(b'"task"')
 
 
@@ -111,16 +110,6 @@ class Tasks:
             if id is not None and self.shown(principal, Target(server, id)) is not None:
                 mine.append(raw_of(members) if self._rename(principal, server, members, learn=False) else raw)
         return mine
-
-
-def text(raw: Raw | None) -> str | None:
-    """A raw string as text; ``None`` for anything else."""
-    if raw is None:
-        return None
-    try:
-        return _decode_text(raw)
-    except msgspec.DecodeError:
-        return None
 
 
 def _object(raw: Raw | None) -> dict[str, Raw]:
