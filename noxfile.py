@@ -58,9 +58,13 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def tests(session: nox.Session) -> None:
-    """All tests: the unit part first, then those with real servers; `-- -m "not real"` for the first only."""
+    """All tests: the unit part on all cores, then those with real servers; `-- -m "not real"` for the first only."""
     session.install(".", *group("test"))
-    session.run("python", "-m", "pytest", *(session.posargs or ["-m", "real or not real"]))
+    if session.posargs:
+        session.run("python", "-m", "pytest", *session.posargs)
+        return
+    session.run("python", "-m", "pytest", "-n", "logical", "-m", "not real")
+    session.run("python", "-m", "pytest", "-m", "real")  # they measure, so nothing else runs meanwhile
 
 
 @nox.session

@@ -16,12 +16,9 @@ hypothesis.settings.register_profile("ci", max_examples=50, deadline=None, deran
 hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
-_unit_part = pytest.StashKey[float]()
-_began = pytest.StashKey[float]()
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash[_began] = time.monotonic()
+_began = time.monotonic()
+_unit_part: list[float] = []
+"""When each test of the unit part was over: here, or in one of the processes that the tests were given to."""
 
 
 @pytest.hookimpl(trylast=True)
@@ -30,13 +27,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("real") is not None)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_teardown(item: pytest.Item) -> None:
-    if item.get_closest_marker("real") is None:
-        item.config.stash[_unit_part] = time.monotonic() - item.config.stash[_began]
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "teardown" and "real" not in report.keywords:
+        _unit_part.append(time.monotonic())
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    taken = config.stash.get(_unit_part, None)
-    if taken is not None:
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _unit_part:
+        taken = _unit_part[-1] - _began
         terminalreporter.write_line(f"unit part, collection included: {taken:.1f} s of {UNIT_PART_S}")
