@@ -1,0 +1,164 @@
+"""The accepting side of a WebSocket, sans-IO: the handshake, and the frames of one connection.
+
+wsproto does the work. One message is one text frame, or several (SEP-1288 has no binary ones); what breaks the rules
+is answered with the close code that says so. Compression is not offered: messages are small, or have long been
+compressed (images).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+import attrs
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import (
+    AcceptConnection,
+    BytesMessage,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+from wsproto.handshake import H11Handshake
+from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+
+from mcpgateway.errors import InvalidRequest
+
+SUBPROTOCOL: Final = "mcp"
+NORMAL: Final = 1000
+GOING_AWAY: Final = 1001
+NO_BINARY: Final = 1003
+TOO_LARGE: Final = 1009
+
+_HANDSHAKE: Final = (b"host", b"connection", b"upgrade")
+
+
+class NotWebSocket(InvalidRequest):
+    """A request on the path of a WebSocket that asks for none, or wrongly; ``fields`` belong to the answer."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status  # type: ignore[misc]  # a constant of every other class
+        self.fields = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" if status == 426 else b""
+
+
+def accept(headers: Mapping[bytes, bytes], path: bytes) -> bytes:
+    """The head of the response that accepts a handshake; the subprotocol is `SUBPROTOCOL` where it is offered.
+
+    :raises NotWebSocket: the request is no handshake
+    """
+    if headers.get(b"upgrade", b"").lower() != b"websocket":
+        raise NotWebSocket("this path is a WebSocket's", 426)
+    handshake = H11Handshake(ConnectionType.SERVER)
+    asked = [
+        (name, value) for name, value in headers.items() if name in _HANDSHAKE or name.startswith(b"sec-websocket-")
+    ]
+    try:
+        handshake.initiate_upgrade_connection(asked, path)
+        (request,) = handshake.events()
+    except (RemoteProtocolError, LocalProtocolError) as problem:
+        hint = getattr(problem, "event_hint", None)
+        status = hint.status_code if isinstance(hint, RejectConnection) and hint.status_code == 426 else 400
+        raise NotWebSocket(f"not a WebSocket handshake: {problem}", status) from None
+    assert isinstance(request, Request)
+    return handshake.send(AcceptConnection(subprotocol=SUBPROTOCOL if SUBPROTOCOL in request.subprotocols else None))
+
+
+@attrs.frozen
+class Text:
+    """A message, whole."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Part:
+    """A message of which so many bytes have come, and not yet all."""
+
+    size: int
+
+
+@attrs.frozen
+class Reply:
+    """Bytes that are due for something that came."""
+
+    data: bytes
+
+
+@attrs.frozen
+class Closed:
+    """The end: nothing more will come. ``data`` are the last bytes due, if any."""
+
+    data: bytes
+
+
+class Frames:
+    """The frames of one accepted connection, both ways. Messages may have ``limit`` bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._socket = Connection(ConnectionType.SERVER)
+        self._parts: list[str] = []
+        self._size = 0
+
+    def received(self, data: bytes) -> Iterator[Text | Part | Reply | Closed]:
+        """What some bytes bring, in order; nothing follows a `Closed`."""
+        if self._socket.state in (ConnectionState.CLOSED, ConnectionState.REMOTE_CLOSING):
+            return
+        self._socket.receive_data(data)
+        for event in self._socket.events():
+            if isinstance(event, TextMessage):
+                whole = self._text(event)
+                if whole is None:
+                    yield Closed(self.close(TOO_LARGE, f"a message may have {self._limit} bytes"))
+                    return
+                yield whole
+            elif isinstance(event, Ping):
+                if self._socket.state is ConnectionState.OPEN:
+                    yield Reply(self._socket.send(event.response()))
+            elif isinstance(event, BytesMessage):
+                yield Closed(self.close(NO_BINARY, "messages are text"))
+                return
+            elif isinstance(event, CloseConnection):
+                yield Closed(self._farewell(event))
+                return
+
+    def _text(self, event: TextMessage) -> Text | Part | None:
+        """What a piece of a message makes; ``None`` for one piece too many."""
+        text = str(event.data)
+        self._size += len(text) if text.isascii() else len(text.encode())
+        if self._size > self._limit:
+            return None
+        self._parts.append(text)
+        if not event.message_finished:
+            return Part(self._size)
+        data = "".join(self._parts).encode()
+        self._parts.clear()
+        self._size = 0
+        return Text(data)
+
+    def _farewell(self, event: CloseConnection) -> bytes:
+        """The peer's goodbye has an answer, unless it is one; for frames that are none, it is ours to say goodbye."""
+        if self._socket.state is ConnectionState.CLOSED:
+            return b""
+        if self._socket.state is ConnectionState.REMOTE_CLOSING:
+            return self._socket.send(event.response())
+        return self.close(event.code, event.reason or "")
+
+    def text(self, data: bytes) -> bytes:
+        """A message, as bytes to be sent; none once the connection is being closed."""
+        if self._socket.state is not ConnectionState.OPEN:
+            return b""
+        return self._socket.send(TextMessage(data=data.decode()))
+
+    def ping(self) -> bytes:
+        """A ping, as bytes to be sent."""
+        return self._socket.send(Ping()) if self._socket.state is ConnectionState.OPEN else b""
+
+    def close(self, code: int, reason: str = "") -> bytes:
+        """Our goodbye, as bytes to be sent; none if it was said."""
+        if self._socket.state is not ConnectionState.OPEN:
+            return b""
+        return self._socket.send(CloseConnection(code=code, reason=reason))
