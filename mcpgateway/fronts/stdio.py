@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 
 import trio
@@ -41,6 +42,7 @@ class StdioFront:
         limit = gateway.config.listen.limits.body_bytes
         out = Outgoing(gateway.bounds.replies, ADDRESS, wait)
         reader = LineReader(stdin, limit)
+        os.set_blocking(stdout, False)
 
         async def write_out(data: bytes) -> None:
             await write(stdout, data)
