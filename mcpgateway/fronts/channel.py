@@ -146,7 +146,9 @@ class Channel:
         self._notices: deque[Message] = deque()
         self._refusal: GatewayError | None = None
         """Why nothing more is taken."""
-        self._drained = False
+        self._ending = False
+        """It ends as soon as the client waits for nothing."""
+        self._finished = False
 
     @property
     def calls(self) -> int:
@@ -454,12 +456,17 @@ class Channel:
             await work()
         finally:
             self._busy -= 1
-            if self._refusal is not None and not self._busy:
+            if self._ending and not self._busy:
                 self._finish()
 
     def drain(self, problem: GatewayError) -> None:
-        """Take no further request, and close as soon as those in flight are answered; subscriptions end now."""
+        """Take no further request, and `end`."""
         self._refusal = problem
+        self.end(problem)
+
+    def end(self, problem: GatewayError) -> None:
+        """Close as soon as all requests are answered; subscriptions end now, with the problem."""
+        self._ending = True
         for call in list(self._calls.values()):
             if call.message.method == LISTEN:
                 call.wait.end(problem)
@@ -472,14 +479,14 @@ class Channel:
             call.wait.end(problem)
 
     def _finish(self) -> None:
-        if not self._drained:
-            self._drained = True
+        if not self._finished:
+            self._finished = True
             self._end()
 
     def close(self) -> None:
         """The client has gone, or is to go: end all that it has in flight, and tell the servers."""
         self._refusal = self._refusal or ShuttingDown("the channel is closed")
-        self._drained = True
+        self._finished = True
         self.end_calls(ClientGone("the client has gone"))
         if self._caller is not None and self._caller.session is not None:
             self._commons.sessions.close(self._caller.session)

@@ -30,10 +30,12 @@ class StdioFront:
     def __init__(self, gateway: Gateway, name: str) -> None:
         self._gateway = gateway
         self._name = name
+        self._ending = trio.Event()
         self._commons = Commons(gateway.namespace, gateway.sessions, gateway.callers, gateway.sweeper, gateway.bounds)
 
     async def run(self, stdin: int, stdout: int, *, stop: trio.Event) -> None:
-        """Serve until the client closes its end, or ``stop`` is set; then calls in flight have ``shutdown_timeout``.
+        """Serve, once, until the client closes its end or ``stop`` is set; then calls in flight have
+        ``shutdown_timeout``.
 
         Both file descriptors stay the caller's, and are non-blocking from now on. A client that has gone, or reads
         nothing for 30 s although there is something, ends it at once.
@@ -48,14 +50,15 @@ class StdioFront:
             await write(stdout, data)
 
         async with open_channel(self._commons, self._name, ADDRESS, out, _line) as (channel, nursery):
-            nursery.start_soon(self._receive, reader, channel, limit, stop)
-            nursery.start_soon(self._end, channel, out, stop)
+            nursery.start_soon(self._receive, reader, channel, limit)
+            nursery.start_soon(self._stop, channel, stop)
+            nursery.start_soon(self._limit, channel, out)
             try:
                 await out.drain(write_out)
             except (OSError, trio.TooSlowError, ClientGone) as problem:
                 log.warning("the client does not read any more: %s", problem)
 
-    async def _receive(self, reader: LineReader, channel: Channel, limit: int, stop: trio.Event) -> None:
+    async def _receive(self, reader: LineReader, channel: Channel, limit: int) -> None:
         dropped = 0
         while (lines := await reader.receive()) is not None:
             for line in lines:
@@ -68,14 +71,19 @@ class StdioFront:
                 channel.complain(
                     InvalidRequest(f"a message of more than {limit} bytes was dropped (listen.limits.body_bytes)")
                 )
-        stop.set()
+        channel.end(ShuttingDown("the client has nothing more to say"))
+        self._ending.set()
 
-    async def _end(self, channel: Channel, out: Outgoing, stop: trio.Event) -> None:
+    async def _stop(self, channel: Channel, stop: trio.Event) -> None:
         await stop.wait()
-        problem = ShuttingDown("the gateway is shutting down")
-        channel.drain(problem)
+        channel.drain(ShuttingDown("the gateway is shutting down"))
+        self._ending.set()
+
+    async def _limit(self, channel: Channel, out: Outgoing) -> None:
+        """Give calls in flight their time, once the end has begun."""
+        await self._ending.wait()
         await trio.sleep(self._gateway.config.shutdown_timeout)
-        channel.end_calls(problem)
+        channel.end_calls(ShuttingDown("the gateway is shutting down"))
         await trio.sleep(LAST_WORDS)
         out.close()
 
