@@ -12,7 +12,7 @@ from mcpgateway.errors import ClientGone, GatewayError, InvalidRequest, Shutting
 from mcpgateway.fronts.channel import Channel, Commons, open_channel
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.correlator import one_line
-from mcpgateway.wire.lines import LineReader, write
+from mcpgateway.wire.lines import STALL, LineReader, write
 from mcpgateway.wire.outgoing import Outgoing
 from mcpgateway.wire.waiting import Wait
 
@@ -47,7 +47,7 @@ class StdioFront:
         os.set_blocking(stdout, False)
 
         async def write_out(data: bytes) -> None:
-            await write(stdout, data)
+            await write(stdout, data, STALL)
 
         async with open_channel(self._commons, self._name, ADDRESS, out, _line) as (channel, nursery):
             nursery.start_soon(self._receive, reader, channel, limit)

@@ -47,7 +47,7 @@ class WebSocketFront:
         commons = self._commons
         if commons.find(name) is None:
             raise UnknownNamespace(f"there is no namespace or server {name[:100]!r} here")
-        head = accept(request.headers, request.path)
+        head = accept(request.headers)
         commons.bounds.streams.take(request.address)
         try:
             transport, beyond = await exchange.switch(head)
@@ -73,6 +73,8 @@ class _Connection:
         self._out = Outgoing(commons.bounds.replies, address, self._writing)
         self._receiving = 0
         """Bytes of a message that is not whole yet, as they are counted."""
+        self._lingers = False
+        """The client has to read a goodbye that it does not expect."""
         self._read = trio.Event()
         """Set when nothing more will be read."""
 
@@ -104,6 +106,9 @@ class _Connection:
                 if not data:
                     self._writing.end(ClientGone("the client closed its connection"))
                     break
+                await trio.lowlevel.checkpoint()
+            # Closing on unread bytes would reset our goodbye away.
+            while self._lingers and (data := await self._bytes_within(COURTESY)) and not self._frames.parted(data):
                 await trio.lowlevel.checkpoint()
         except (TransportBroken, _Silent) as problem:
             self._writing.end(ClientGone(f"the client has gone: {problem}"))
@@ -143,6 +148,7 @@ class _Connection:
                 case Closed():
                     self._out.put(event.data)
                     self._out.close()
+                    self._lingers = event.broken
                     return False
         return True
 

@@ -92,7 +92,11 @@ class LineReader:
         return self._splitter.dropped
 
     async def receive(self) -> list[bytes] | None:
-        """The next lines, as many as there are; ``None`` at the end of the stream. At least one checkpoint."""
+        """The next lines, as many as there are; ``None`` at the end of the stream. At least one checkpoint.
+
+        None at all where one was dropped.
+        """
+        dropped = self._splitter.dropped
         while True:
             # Waiting first lets those run who were just given lines: what they cause is there when this task is back,
             # so that one read takes more. Trying to read first costs 1.7 µs more per call at 16 in flight.
@@ -106,7 +110,7 @@ class LineReader:
             if not chunk:
                 return self._splitter.end() or None
             lines = self._splitter.feed(chunk)
-            if lines:
+            if lines or self._splitter.dropped != dropped:
                 return lines
 
     def at_hand(self) -> list[bytes]:

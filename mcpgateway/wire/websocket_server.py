@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 import attrs
+from h11 import ProtocolError as HttpProtocolError
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import (
     AcceptConnection,
@@ -22,7 +23,7 @@ from wsproto.events import (
     TextMessage,
 )
 from wsproto.handshake import H11Handshake
-from wsproto.utilities import LocalProtocolError, RemoteProtocolError
+from wsproto.utilities import RemoteProtocolError
 
 from mcpgateway.errors import InvalidRequest
 
@@ -32,7 +33,7 @@ GOING_AWAY: Final = 1001
 NO_BINARY: Final = 1003
 TOO_LARGE: Final = 1009
 
-_HANDSHAKE: Final = (b"host", b"connection", b"upgrade")
+_HANDSHAKE: Final = (b"connection", b"upgrade")
 
 
 class NotWebSocket(InvalidRequest):
@@ -44,8 +45,10 @@ class NotWebSocket(InvalidRequest):
         self.fields = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" if status == 426 else b""
 
 
-def accept(headers: Mapping[bytes, bytes], path: bytes) -> bytes:
+def accept(headers: Mapping[bytes, bytes]) -> bytes:
     """The head of the response that accepts a handshake; the subprotocol is `SUBPROTOCOL` where it is offered.
+
+    Host and path are whoever routes requests' to look at.
 
     :raises NotWebSocket: the request is no handshake
     """
@@ -56,9 +59,9 @@ def accept(headers: Mapping[bytes, bytes], path: bytes) -> bytes:
         (name, value) for name, value in headers.items() if name in _HANDSHAKE or name.startswith(b"sec-websocket-")
     ]
     try:
-        handshake.initiate_upgrade_connection(asked, path)
+        handshake.initiate_upgrade_connection([(b"host", b"-"), *asked], b"/")
         (request,) = handshake.events()
-    except (RemoteProtocolError, LocalProtocolError) as problem:
+    except (RemoteProtocolError, HttpProtocolError, UnicodeError) as problem:
         hint = getattr(problem, "event_hint", None)
         status = hint.status_code if isinstance(hint, RejectConnection) and hint.status_code == 426 else 400
         raise NotWebSocket(f"not a WebSocket handshake: {problem}", status) from None
@@ -89,9 +92,13 @@ class Reply:
 
 @attrs.frozen
 class Closed:
-    """The end: nothing more will come. ``data`` are the last bytes due, if any."""
+    """The end: nothing more will come. ``data`` are the last bytes due, if any.
+
+    ``broken`` says that it is ours: the peer broke the rules, and may go on for a while until it has read so.
+    """
 
     data: bytes
+    broken: bool = False
 
 
 class Frames:
@@ -102,28 +109,33 @@ class Frames:
         self._socket = Connection(ConnectionType.SERVER)
         self._parts: list[str] = []
         self._size = 0
+        self._over = False
 
     def received(self, data: bytes) -> Iterator[Text | Part | Reply | Closed]:
         """What some bytes bring, in order; nothing follows a `Closed`."""
-        if self._socket.state in (ConnectionState.CLOSED, ConnectionState.REMOTE_CLOSING):
+        if self._over:
             return
         self._socket.receive_data(data)
         for event in self._socket.events():
             if isinstance(event, TextMessage):
                 whole = self._text(event)
                 if whole is None:
-                    yield Closed(self.close(TOO_LARGE, f"a message may have {self._limit} bytes"))
+                    yield self._broken(TOO_LARGE, f"a message may have {self._limit} bytes")
                     return
                 yield whole
             elif isinstance(event, Ping):
                 if self._socket.state is ConnectionState.OPEN:
                     yield Reply(self._socket.send(event.response()))
             elif isinstance(event, BytesMessage):
-                yield Closed(self.close(NO_BINARY, "messages are text"))
+                yield self._broken(NO_BINARY, "messages are text")
                 return
             elif isinstance(event, CloseConnection):
-                yield Closed(self._farewell(event))
+                yield self._farewell(event)
                 return
+
+    def _broken(self, code: int, reason: str) -> Closed:
+        self._over = True
+        return Closed(self.close(code, reason), broken=True)
 
     def _text(self, event: TextMessage) -> Text | Part | None:
         """What a piece of a message makes; ``None`` for one piece too many."""
@@ -139,13 +151,17 @@ class Frames:
         self._size = 0
         return Text(data)
 
-    def _farewell(self, event: CloseConnection) -> bytes:
+    def _farewell(self, event: CloseConnection) -> Closed:
         """The peer's goodbye has an answer, unless it is one; for frames that are none, it is ours to say goodbye."""
-        if self._socket.state is ConnectionState.CLOSED:
-            return b""
-        if self._socket.state is ConnectionState.REMOTE_CLOSING:
-            return self._socket.send(event.response())
-        return self.close(event.code, event.reason or "")
+        if self._socket.state not in (ConnectionState.CLOSED, ConnectionState.REMOTE_CLOSING):
+            return self._broken(event.code, event.reason or "")
+        self._over = True
+        return Closed(b"" if self._socket.state is ConnectionState.CLOSED else self._socket.send(event.response()))
+
+    def parted(self, data: bytes) -> bool:
+        """Whether some bytes, after a goodbye of ours, bring the peer's, or nothing that can be read any more."""
+        self._socket.receive_data(data)
+        return any(isinstance(event, CloseConnection) for event in self._socket.events())
 
     def text(self, data: bytes) -> bytes:
         """A message, as bytes to be sent; none once the connection is being closed."""
