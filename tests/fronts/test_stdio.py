@@ -38,8 +38,8 @@ async def test_everything_that_was_asked_is_answered_when_the_client_says_no_mor
         await wire.end()
         assert [(await client.receive())["id"] for _ in range(2)] == [0, 2]
         for link in gateway.adapters["one"].links:
-            for message in link.host.handle(jsonrpc.request(b"99", "tools/call", {"name": "release"})):
-                link.send(message)
+            for caused in link.host.handle(jsonrpc.request(b"99", "tools/call", {"name": "release"})):
+                link.send(caused)
         assert (await client.receive())["id"] == 1
         with pytest.raises(trio.EndOfChannel):
             await client.receive()

@@ -51,15 +51,15 @@ async def test_the_sdks_client_calls_hears_of_progress_and_is_asked(
 ) -> None:
     told: list[float] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
-        told.append(done)
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
+        told.append(progress)
 
     with trio.fail_after(PATIENCE):
         async with Client(server(kind, running, name), mode=mode) as client:
             prefix = "" if name else "one_"
             tools = [tool.name for tool in (await client.list_tools()).tools]
             echoed = await client.call_tool(f"{prefix}echo", {"text": "hé"})
-            await client.call_tool(f"{prefix}progress", {"n": 3}, progress_callback=progress)
+            await client.call_tool(f"{prefix}progress", {"n": 3}, progress_callback=hear)
 
             assert client.protocol_version == ("2025-11-25" if mode == "legacy" else "2026-07-28")
             assert f"{prefix}echo" in tools

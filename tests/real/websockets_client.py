@@ -1,6 +1,6 @@
 """A client on the ``websockets`` library, which shares no code with the gateway: ``python -m … URL``.
 
-Sends 200 calls of ``echo`` with 500 kB each, up to 100 at a time, and a ping every 5 ms, while it reads what comes back.
+Sends 200 calls of ``echo`` with 500 kB each, 50 at a time, and a ping every 5 ms, while it reads what comes back.
 (What waits for the server behind the gateway may have 64 MiB.)
 Prints how many replies were right, and how many pings were answered.
 """
@@ -33,7 +33,7 @@ async def ping(socket: ClientConnection, answered: list[float]) -> None:
 
 async def main(url: str) -> None:
     answered: list[float] = []
-    flying = asyncio.Semaphore(100)
+    flying = asyncio.Semaphore(50)
     async with connect(url, subprotocols=[Subprotocol("mcp")], max_size=None) as socket:
         hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
         await socket.send(json.dumps({"jsonrpc": "2.0", "id": "i", "method": "initialize", "params": hello}))
@@ -43,6 +43,7 @@ async def main(url: str) -> None:
         for _ in range(CALLS):
             reply = json.loads(await socket.recv())
             flying.release()
+            assert "result" in reply, reply
             right += reply["result"]["content"][0]["text"] == chr(97 + reply["id"] % 26) * SIZE
         for task in tasks:
             task.cancel()

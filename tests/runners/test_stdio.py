@@ -122,7 +122,7 @@ def test_flags_that_do_not_fit(arguments: list[str], problem: str, capsys: pytes
 
 def test_the_console_script_takes_its_url_first(monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[list[str]] = []
-    monkeypatch.setattr(stdio, "main", lambda arguments: given.append(arguments) or 0)
+    monkeypatch.setattr(stdio, "main", given.append)
     stdio.bridge(["http://x/mcp", "--log-level", "debug"])
     stdio.bridge([])
     stdio.bridge(["--header", "A: b"])
