@@ -25,10 +25,7 @@ from tests.fronts.channels import KINDS, connected
 from tests.fronts.site import ENVELOPE, LEGACY, MODERN, Site, adapters, call, modern, notification, request, site
 from tests.fronts.test_legacy import IDS
 
-pytestmark = [
-    pytest.mark.parametrize("kind", KINDS),
-    pytest.mark.requirement("5.fronts", "feature.8", "feature.16", "feature.22"),
-]
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 NAMES = ["one", ""]
 LEGACY_ONLY = frozenset({Era.LEGACY})
 
@@ -44,6 +41,7 @@ def text(answer: Any) -> str:
 # ---- the legacy era --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("5.fronts", "feature.8", "feature.22")
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("revision", ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"])
 async def test_the_handshake_in_every_revision(kind: str, name: str, revision: str) -> None:
@@ -80,6 +78,7 @@ async def test_before_the_handshake_there_is_ping_and_nothing_else(kind: str) ->
         assert (refused["error"]["code"], refused["error"]["message"]) == (INVALID_REQUEST, "initialise first")
 
 
+@pytest.mark.requirement("5.fronts")
 async def test_what_follows_the_handshake_in_one_breath_waits_for_it(kind: str) -> None:
     """As a shell has it: ``printf '…' | mcp-gateway stdio``."""
     async with site() as gateway, connected(kind, gateway) as client:
@@ -142,6 +141,7 @@ async def test_progress_comes_before_the_reply(kind: str, name: str) -> None:
         assert text(reply) == "3 steps"
 
 
+@pytest.mark.requirement("5.fronts")
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_question_of_the_server_reaches_its_client_and_is_answered(kind: str, name: str) -> None:
     async with site() as gateway, connected(kind, gateway, name) as client, connected(kind, gateway, name) as other:
@@ -185,6 +185,7 @@ async def test_a_client_cancels_its_call_and_no_other(kind: str) -> None:
         assert text(await client.answer(2)) == "s2"
 
 
+@pytest.mark.requirement("5.fronts")
 @pytest.mark.parametrize("era", Era)
 async def test_a_client_that_leaves_cancels_its_calls_and_no_others(kind: str, era: Era) -> None:
     async with site() as gateway, connected(kind, gateway) as stays:
@@ -221,6 +222,7 @@ async def gateway_has_calls(gateway: Site, count: int) -> None:
         await trio.testing.wait_all_tasks_blocked(0.001)
 
 
+@pytest.mark.requirement("5.bad.channels")
 async def test_one_id_twice_in_flight_is_refused(kind: str) -> None:
     async with site() as gateway, connected(kind, gateway) as client:
         await client.initialize()
@@ -262,6 +264,7 @@ async def test_there_are_no_batches_in_other_revisions(kind: str, revision: str 
         assert (refused["id"], refused["error"]["code"]) == (None, INVALID_REQUEST)
 
 
+@pytest.mark.requirement("5.fronts")
 async def test_what_servers_say_outside_calls_comes_by_itself(kind: str) -> None:
     servers = adapters("one", "two", eras=LEGACY_ONLY)
     async with site(servers) as gateway, connected(kind, gateway) as client, connected(kind, gateway, "") as merged:
@@ -303,6 +306,7 @@ async def test_an_http_server_whose_session_passes_through(kind: str) -> None:
 # ---- the modern era --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("5.fronts")
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_modern_call_needs_no_handshake(kind: str, name: str) -> None:
     async with site() as gateway, connected(kind, gateway, name) as client:
@@ -316,6 +320,7 @@ async def test_a_modern_call_needs_no_handshake(kind: str, name: str) -> None:
         assert len(gateway.gateway.sessions) == 0
 
 
+@pytest.mark.requirement("5.fronts")
 async def test_one_channel_carries_both_eras(kind: str) -> None:
     async with site() as gateway, connected(kind, gateway) as client:
         await client.initialize()
@@ -362,6 +367,7 @@ async def test_modern_requests_that_are_refused(kind: str, case: str) -> None:
         assert text(await client.modern(call(2, "echo", {"text": "still here"}))) == "still here"
 
 
+@pytest.mark.requirement("5.fronts")
 @pytest.mark.parametrize("name", NAMES)
 async def test_a_subscription_lasts_until_it_is_cancelled(kind: str, name: str) -> None:
     servers = adapters("one")
@@ -408,6 +414,7 @@ JUNK = {
 }
 
 
+@pytest.mark.requirement("5.bad.channels")
 @pytest.mark.parametrize("case", JUNK)
 async def test_junk_is_answered_and_the_channel_goes_on(kind: str, case: str) -> None:
     data, code = JUNK[case]
@@ -419,6 +426,7 @@ async def test_junk_is_answered_and_the_channel_goes_on(kind: str, case: str) ->
         assert text(await client.ask(call(2, "echo", {"text": "still here"}))) == "still here"
 
 
+@pytest.mark.requirement("5.bad.channels")
 async def test_answers_and_notifications_of_no_consequence(kind: str) -> None:
     async with site() as gateway, connected(kind, gateway) as client:
         for shaken in (False, True):
@@ -445,6 +453,7 @@ async def test_a_server_that_dies_is_named_and_the_channel_goes_on(kind: str) ->
         assert text(await client.ask(call(2, "two_echo", {"text": "hi"}))) == "hi"
 
 
+@pytest.mark.requirement("5.bad.channels")
 async def test_too_many_calls_are_refused_one_by_one(kind: str) -> None:
     listen = Listen(limits=Limits(calls=3, calls_per_address=3))
     async with site(listen=listen) as gateway, connected(kind, gateway) as client:
@@ -467,6 +476,7 @@ async def test_a_large_message_both_ways(kind: str) -> None:
         assert gateway.gateway.bounds.bodies.held == 0
 
 
+@pytest.mark.requirement("5.fronts")
 async def test_a_drained_gateway_answers_what_is_in_flight_and_ends_the_channel(kind: str) -> None:
     async with site(shutdown_timeout=5.0) as gateway, connected(kind, gateway) as client:
         await client.initialize()

@@ -121,7 +121,7 @@ async def test_nothing_to_read_is_the_end() -> None:
             os.close(null)
 
 
-@pytest.mark.requirement("5.bad")
+@pytest.mark.requirement("5.bad.channels")
 async def test_a_client_that_does_not_read_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("mcpgateway.fronts.stdio.STALL", 0.05)
     async with site() as gateway, client_of(gateway) as (client, _):
