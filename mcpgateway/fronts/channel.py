@@ -25,12 +25,10 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.relay import answer
-from mcpgateway.calls.subscriptions import LISTEN
 from mcpgateway.errors import (
     CallCancelled,
     ClientGone,
     GatewayError,
-    InvalidParams,
     InvalidRequest,
     Reconfigured,
     ShuttingDown,
@@ -40,6 +38,7 @@ from mcpgateway.errors import (
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
 from mcpgateway.fronts.handshakes import EMPTY, read_handshake
+from mcpgateway.fronts.in_flight import Batch, Call, InFlight
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import Envelope
 from mcpgateway.protocol.envelope import read as read_envelope
@@ -47,7 +46,7 @@ from mcpgateway.protocol.headers import unsupported
 from mcpgateway.protocol.revisions import MODERN_REVISIONS, REVISION_WITHOUT_HEADER, Era
 from mcpgateway.sessions.caller import Caller, ModernCallers
 from mcpgateway.sessions.store import Session, SessionStore
-from mcpgateway.wire.bounds import Bound, Bounds
+from mcpgateway.wire.bounds import Bounds
 from mcpgateway.wire.outgoing import Outgoing
 from mcpgateway.wire.waiting import Sweeper, Wait
 
@@ -55,8 +54,6 @@ log = logging.getLogger("mcpgateway.channel")
 
 WAITING: Final = 1000
 """Messages that wait for the handshake before them, and notifications that wait for those before them."""
-LARGE: Final = 64 * 1024
-"""Bytes from which on a request counts in ``listen.limits.bodies_bytes`` until it is answered."""
 
 _CANCELLED: Final = "notifications/cancelled"
 _INITIALIZE: Final = "initialize"
@@ -86,35 +83,6 @@ class Commons:
             channel.end_calls(problem)
 
 
-class _Call:
-    """A request being served. ``batch`` is the one that it came in."""
-
-    __slots__ = ("batch", "bound", "caller", "message", "size", "wait")
-
-    def __init__(self, caller: Caller, message: Message, bound: Bound, size: int, batch: _Batch | None) -> None:
-        self.caller = caller
-        self.message = message
-        self.bound = bound
-        self.size = size if size > LARGE else 0
-        self.batch = batch
-        self.wait = Wait()
-
-
-class _Batch:
-    """The responses of a batch (2025-03-26), which are one array, in the order in which they come."""
-
-    def __init__(self, due: int) -> None:
-        self._due = due
-        self._ready: list[bytes] = []
-
-    def add(self, data: bytes | None) -> bytes | None:
-        """Note one response, or that there will be none; the array once that was the last one."""
-        self._due -= 1
-        if data is not None:
-            self._ready.append(data)
-        return b"[%b]" % b",".join(self._ready) if self._ready and not self._due else None
-
-
 class Channel:
     """The gateway's side of one channel; made by `open_channel`. Is the back-channel of its calls too."""
 
@@ -135,8 +103,7 @@ class Channel:
         self._nursery = nursery
         self._encode = encode
         self._end = end
-        self._calls: dict[bytes, _Call] = {}
-        """In flight, by the client's raw id, in whichever era."""
+        self._calls = InFlight(commons.bounds, address)
         self._busy = 0
         """Tasks that the client waits for."""
         self._caller: Caller | None = None
@@ -150,11 +117,6 @@ class Channel:
         """It ends as soon as the client waits for nothing."""
         self._finished = False
 
-    @property
-    def calls(self) -> int:
-        """Requests in flight."""
-        return len(self._calls)
-
     # ---- coming in ---------------------------------------------------------------------------------------------------
 
     def received(self, data: bytes) -> None:
@@ -167,7 +129,7 @@ class Channel:
             return
         message = jsonrpc.decode(data)
         if message.method == _CANCELLED:
-            self._cancel(message)
+            self._calls.cancel(message)
             return
         try:
             envelope = _envelope_of(message)
@@ -206,7 +168,7 @@ class Channel:
         elif self._caller is not None:
             self._notice(message)
 
-    def _request(self, message: Message, size: int, batch: _Batch | None = None) -> None:
+    def _request(self, message: Message, size: int, batch: Batch | None = None) -> None:
         if message.method == "ping" and self._caller is None:
             self._answer(batch, jsonrpc.result(message.id or b"", {}).encode())
             return
@@ -215,7 +177,7 @@ class Channel:
         except GatewayError as problem:
             self._refuse(message, problem, batch)
         else:
-            self._begin(_Call(caller, message, self._commons.bounds.calls, size, batch))
+            self._begin(Call(caller, message, size, batch))
 
     def _stateless(self) -> Caller:
         """A client that has not shaken hands, where servers do not need it."""
@@ -227,107 +189,60 @@ class Channel:
         if envelope.revision not in MODERN_REVISIONS:
             self._refuse(message, unsupported(envelope.revision))
             return
-        bounds = self._commons.bounds
-        bound = bounds.streams if message.method == LISTEN else bounds.calls
-        self._begin(_Call(self._commons.callers.of(envelope), message, bound, size, None))
+        self._begin(Call(self._commons.callers.of(envelope), message, size))
 
     def _take_batch(self, data: bytes) -> None:
         if self._caller is None or self._caller.revision != BATCH_REVISION:
             raise InvalidRequest(f"batches exist in revision {BATCH_REVISION} only; send one message at a time")
         entries = read_batch(data)
-        batch = _Batch(sum(not isinstance(entry, Message) or entry.is_request for entry in entries))
+        batch = Batch(sum(not isinstance(entry, Message) or entry.is_request for entry in entries))
         for entry in entries:
             if isinstance(entry, GatewayError):
                 self._answer(batch, jsonrpc.error(None, entry).encode())
             elif entry.is_request:
                 self._request(entry, 0, batch)
             elif entry.method == _CANCELLED:
-                self._cancel(entry)
+                self._calls.cancel(entry)
             else:
                 self._legacy(entry, 0)
 
     # ---- requests ----------------------------------------------------------------------------------------------------
 
-    def _begin(self, call: _Call) -> None:
+    def _begin(self, call: Call) -> None:
         if self._refusal is not None:
             self._refuse(call.message, self._refusal, call.batch)
             return
         try:
-            self._enter(call)
+            self._calls.enter(call)
         except GatewayError as problem:
             self._refuse(call.message, problem, call.batch)
         else:
             self._start(partial(self._serve, call))
 
-    def _enter(self, call: _Call) -> None:
-        """Note a call as in flight.
-
-        :raises InvalidRequest: its id is in use
-        :raises TooBusy: there is too much
-        """
-        id, session = call.message.id or b"", call.caller.session
-        if id in self._calls:
-            raise InvalidRequest("a request with this id is already in flight on this channel")
-        call.bound.take(self._address)
-        try:
-            if call.size:
-                self._commons.bounds.bodies.take(self._address, call.size)
-        except GatewayError:
-            call.bound.release(self._address)
-            raise
-        self._calls[id] = call
-        try:
-            if session is not None:
-                session.begin(id, call.wait)
-        except GatewayError:
-            del self._calls[id]
-            self._give_back(call)
-            raise
-
-    def _give_back(self, call: _Call) -> None:
-        call.bound.release(self._address)
-        if call.size:
-            self._commons.bounds.bodies.release(self._address, call.size)
-
-    async def _serve(self, call: _Call) -> None:
+    async def _serve(self, call: Call) -> None:
         """Have a request answered, and put its answer; the call counts until the client takes what it is told."""
-        id = call.message.id or b""
         try:
-            data = await self._reply(call, id)
-            del self._calls[id]
+            try:
+                data = await self._reply(call)
+            finally:
+                self._calls.over(call)
             self._answer(call.batch, data)
             await self._out.room()
         finally:
-            if self._calls.get(id) is call:
-                del self._calls[id]
-            self._give_back(call)
+            self._calls.give_back(call)
 
-    async def _reply(self, call: _Call, id: bytes) -> bytes | None:
+    async def _reply(self, call: Call) -> bytes | None:
         """The response to a request; ``None`` where none is due."""
-        session = call.caller.session
         try:
             reply = await self._namespace().serve(call.caller, call.message, call.wait, self)
-            return reply.message.encode_as(id)
+            return reply.message.encode_as(call.id)
         except (CallCancelled, ClientGone):
             return None
         except GatewayError as problem:
-            return jsonrpc.error(id, problem).encode()
+            return jsonrpc.error(call.id, problem).encode()
         except Exception:
             log.exception("a %s failed", call.message.method)
-            return jsonrpc.error(id, _internal()).encode()
-        finally:
-            if session is not None and session.calls.get(id) is call.wait:
-                session.end(id)
-
-    def _cancel(self, message: Message) -> None:
-        """The client wants a call no more, or a subscription. What it says of others means nothing to servers."""
-        try:
-            id = jsonrpc.members_of(message.params).get("requestId")
-        except InvalidParams:
-            return
-        call = None if id is None else self._calls.get(bytes(id))
-        if call is not None:
-            call.wait.end(CallCancelled("cancelled by the client"))
+            return jsonrpc.error(call.id, _internal()).encode()
 
     def _namespace(self) -> Namespace:
         namespace = self._commons.find(self.name)
@@ -435,13 +350,13 @@ class Channel:
     def _put(self, data: bytes) -> None:
         self._out.put(self._encode(data))
 
-    def _answer(self, batch: _Batch | None, data: bytes | None) -> None:
+    def _answer(self, batch: Batch | None, data: bytes | None) -> None:
         if batch is not None:
             data = batch.add(data)
         if data is not None:
             self._put(data)
 
-    def _refuse(self, message: Message, problem: GatewayError, batch: _Batch | None = None) -> None:
+    def _refuse(self, message: Message, problem: GatewayError, batch: Batch | None = None) -> None:
         self._answer(batch, jsonrpc.error(message.id, problem).encode())
 
     # ---- its end -----------------------------------------------------------------------------------------------------
@@ -467,16 +382,13 @@ class Channel:
     def end(self, problem: GatewayError) -> None:
         """Close as soon as all requests are answered; subscriptions end now, with the problem."""
         self._ending = True
-        for call in list(self._calls.values()):
-            if call.message.method == LISTEN:
-                call.wait.end(problem)
+        self._calls.end(problem, lasting=True)
         if not self._busy:
             self._finish()
 
     def end_calls(self, problem: GatewayError) -> None:
         """End every call in flight; the client gets the problem as an error."""
-        for call in list(self._calls.values()):
-            call.wait.end(problem)
+        self._calls.end(problem)
 
     def _finish(self) -> None:
         if not self._finished:
@@ -510,6 +422,8 @@ async def _attempt(work: Callable[[], Awaitable[object]]) -> None:
         await work()
     except GatewayError as problem:
         log.info("what a client said was not delivered: %s", problem.message)
+    except Exception:
+        log.exception("what a client said was not delivered")
 
 
 @asynccontextmanager
