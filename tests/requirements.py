@@ -1559,6 +1559,7 @@ PROMISES = (
         "tests/fronts/test_channels.py::test_a_subscription_lasts_until_it_is_cancelled",
         "tests/fronts/test_channels.py::test_a_drained_gateway_answers_what_is_in_flight_and_ends_the_channel",
         "tests/fronts/test_websocket.py::test_a_handshake_that_is_refused",
+        "tests/fronts/test_websocket.py::test_over_tls_too",
         "tests/fronts/test_stdio.py::test_everything_that_was_asked_is_answered_when_the_client_says_no_more",
         "tests/fronts/test_sse.py::test_a_stream_begins_with_where_to_post",
         "tests/runners/test_stdio.py::test_a_conversation_in_one_breath_is_answered_to_its_end",

@@ -221,10 +221,10 @@ async def test_a_silent_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) ->
 
 async def test_a_client_that_stops_reading_is_dropped_and_nobody_else_disturbed() -> None:
     listen = Listen(limits=Limits(write_timeout=0.1, write_rate=1 << 30))
-    async with site(listen=listen) as gateway, opened(gateway, "one") as (client, _):
+    async with site(listen=listen) as gateway, opened(gateway, "one") as (client, wire):
         await client.initialize()
         for n in range(40):
-            await client.send(call(n, "big", {"kib": 1024}))
+            await wire.poster.post(wire.endpoint, call(n, "big", {"kib": 1024}))  # 404 once it has been dropped
         await gone(gateway)
         async with connected("sse", gateway) as other:
             assert (await other.ask(request(1, "ping")))["result"] == {}

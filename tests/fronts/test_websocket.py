@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import pytest
 import trio
@@ -12,9 +13,10 @@ import trio.testing
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.model import CertAndKey, Limits, Listen
 from tests.fronts.channels import connected
 from tests.fronts.site import Site, call, gone, modern, request, site
+from tests.wire.http1.certificates import issued, trusting
 
 UPGRADE = {
     "Connection": "Upgrade",
@@ -29,7 +31,7 @@ PONG = '{"jsonrpc":"2.0","id":1,"result":{}}'
 class Raw:
     """A client of frames: what it sends, and when it reads, is the test's business."""
 
-    def __init__(self, stream: trio.SocketStream) -> None:
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.stream = stream
         self.socket = Connection(ConnectionType.CLIENT)
         self.head = b""
@@ -149,6 +151,7 @@ async def test_what_breaks_the_rules_ends_the_connection_and_no_other(data: byte
         if code in (1003, 1009):  # else nothing of this client can be read any more
             await client.stream.send_all(client.socket.send(CloseConnection(code=code)))
         else:
+            assert isinstance(client.stream, trio.SocketStream)
             await client.stream.send_eof()
         assert await client.stream.receive_some() == b""
         assert (await other.ask(request(1, "ping")))["result"] == {}
@@ -195,8 +198,9 @@ async def test_a_client_that_stops_reading_is_dropped_within_its_deadline() -> N
     limits = Limits(write_timeout=0.1, write_rate=1 << 30)
     async with site(listen=Listen(limits=limits)) as gateway, raw(gateway) as client:
         await client.shake_hands()
-        for n in range(40):
-            await client.send(TextMessage(data=json.dumps(modern(call(n, "big", {"kib": 1024}))[0])))
+        with suppress(trio.BrokenResourceError):  # it may have been dropped before the last
+            for n in range(40):
+                await client.send(TextMessage(data=json.dumps(modern(call(n, "big", {"kib": 1024}))[0])))
         await gone(gateway)
         async with connected("ws", gateway) as other:
             assert (await other.ask(request(1, "ping")))["result"] == {}
@@ -212,3 +216,25 @@ async def test_a_connection_that_breaks_frees_everything() -> None:
         while gateway.gateway.bounds.calls.held or gateway.gateway.bounds.streams.held:
             await trio.testing.wait_all_tasks_blocked(0.001)
         assert len(gateway.gateway.sessions) == 0
+
+
+@pytest.mark.requirement("5.fronts")
+async def test_over_tls_too(tmp_path: Path) -> None:
+    cert, key = issued().write(tmp_path)
+    async with site(listen=Listen(tls=CertAndKey(cert, key))) as gateway:
+        socket = await trio.open_tcp_stream("127.0.0.1", gateway.port)
+        stream = trio.SSLStream(socket, trusting(), server_hostname="localhost")
+        client = Raw(stream)
+        await client.shake_hands()
+        for n in range(3):
+            await client.send(TextMessage(data=json.dumps(modern(call(n, "echo", {"text": "x" * 300_000}))[0])))
+            await client.send(Ping(b"%d" % n))
+        seen: list[type[Event]] = []
+        while len(seen) < 6:
+            event = await client.event()
+            if isinstance(event, Pong) or (isinstance(event, TextMessage) and event.message_finished):
+                seen.append(type(event))
+        assert seen.count(Pong) == 3
+        await client.send(CloseConnection(code=1000))
+        assert await client.code() == 1000
+        await trio.aclose_forcefully(stream)
