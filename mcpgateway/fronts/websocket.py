@@ -107,13 +107,20 @@ class _Connection:
                     self._writing.end(ClientGone("the client closed its connection"))
                     break
                 await trio.lowlevel.checkpoint()
-            # Closing on unread bytes would reset our goodbye away.
-            while self._lingers and (data := await self._bytes_within(COURTESY)) and not self._frames.parted(data):
-                await trio.lowlevel.checkpoint()
+            if self._lingers:
+                await self._linger()
         except (TransportBroken, _Silent) as problem:
             self._writing.end(ClientGone(f"the client has gone: {problem}"))
         finally:
             self._read.set()
+
+    async def _linger(self) -> None:
+        """Read on until the client has read our goodbye: closing on unread bytes would reset it away."""
+        while True:
+            data = await self._bytes_within(COURTESY)
+            if not data or self._frames.parted(data):
+                return
+            await trio.lowlevel.checkpoint()
 
     async def _next(self) -> bytes:
         """The next bytes. A client that is silent is asked once whether it is there."""

@@ -73,14 +73,14 @@ class Outgoing:
         try:
             while True:
                 self.wait.check()
-                if self._pieces:
+                while self._pieces:
                     data = b"".join(self._pieces)
                     self._empty()
                     await write(data)
-                elif self.closed:
+                    self.wait.check()
+                if self.closed:
                     return
-                else:
-                    await self.wait.park()
+                await self.wait.park()
         finally:
             self.closed = True
             self._empty()
