@@ -140,6 +140,7 @@ FEATURES = (
     feature(
         23,
         "stdio bridge to a remote gateway",
+        "tests/fronts/test_channels.py::test_everything_passes_a_second_gateway",
         "tests/runners/test_stdio.py::test_a_bridge_is_a_gateway_of_one_server",
         "tests/runners/test_stdio.py::test_a_bridge_carries_both_eras_to_a_running_gateway",
         "tests/runners/test_stdio.py::test_a_bridge_outlives_the_gateway_behind_it",
@@ -1554,6 +1555,7 @@ PROMISES = (
         "tests/fronts/test_channels.py::test_a_question_of_the_server_reaches_its_client_and_is_answered",
         "tests/fronts/test_channels.py::test_a_client_that_leaves_cancels_its_calls_and_no_others",
         "tests/fronts/test_channels.py::test_what_servers_say_outside_calls_comes_by_itself",
+        "tests/fronts/test_channels.py::test_everything_passes_a_second_gateway",
         "tests/fronts/test_channels.py::test_a_modern_call_needs_no_handshake",
         "tests/fronts/test_channels.py::test_one_channel_carries_both_eras",
         "tests/fronts/test_channels.py::test_a_subscription_lasts_until_it_is_cancelled",

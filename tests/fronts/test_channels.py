@@ -19,7 +19,9 @@ from mcpgateway.errors import (
     UNSUPPORTED_VERSION,
 )
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.testing.http import serve_fixture
+from mcpgateway.testing.memory import MemoryAdapter
 from tests.calls.newsroom import newsroom
 from tests.fronts.channels import KINDS, connected
 from tests.fronts.site import ENVELOPE, LEGACY, MODERN, Site, adapters, call, modern, notification, request, site
@@ -301,6 +303,68 @@ async def test_an_http_server_whose_session_passes_through(kind: str) -> None:
             assert client.told[0]["method"] == "notifications/tools/list_changed"
             fixture.sessions.clear()
             assert text(await client.ask(call(2, "echo", {"text": "hi"}))) == "hi"
+
+
+async def test_a_notification_reaches_its_server(kind: str) -> None:
+    servers = adapters("one", eras=LEGACY_ONLY)
+    said = ["notifications/roots/list_changed", "notifications/of-nobody"]
+    async with site(servers) as gateway, connected(kind, gateway) as client:
+        await client.initialize({"roots": {"listChanged": True}})
+        await client.ask(request(1, "tools/list"))
+        for method in said:
+            await client.send(notification(method))
+        while not any(said == host.heard[-2:] for host in hosts(servers["one"])):
+            await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+@pytest.mark.requirement("5.fronts", "feature.23")
+@pytest.mark.parametrize("era", Era)
+@pytest.mark.parametrize("path", ["/mcp", "/mcp/one"])
+async def test_everything_passes_a_second_gateway(kind: str, path: str, era: Era) -> None:
+    """What a bridge is: a gateway of one server, which is a gateway."""
+    far_servers = adapters("one", eras=frozenset({era}))
+    async with site(far_servers) as far, site(urls={"far": f"http://{far.host}{path}"}) as near:
+        async with connected(kind, near, "far") as client:
+            prefix = "" if "one" in path else "one_"
+            if era is Era.LEGACY:
+                await client.initialize({"elicitation": {}})
+            else:
+                wanted = {"notifications": {"toolsListChanged": True}}
+                await client.send(modern(request("sub", "subscriptions/listen", wanted))[0])
+                assert (await client.receive())["method"] == "notifications/subscriptions/acknowledged"
+            ask = client.ask if era is Era.LEGACY else client.modern
+
+            assert text(await ask(call(1, f"{prefix}echo", {"text": "hi"}))) == "hi"
+            told = await ask(call(2, f"{prefix}progress", {"n": 2}, _meta={"progressToken": "p"}))
+            assert (text(told), len(client.told)) == ("2 steps", 2)
+            await ask(request(3, "tools/list"))
+            for link in far_servers["one"].links:
+                link.host.tools["fresh"] = link.host.tools["echo"]
+            client.told.clear()
+            await ask(call(4, f"{prefix}notify"))
+            changed = client.told.pop() if client.told else await client.receive()
+            assert changed["method"] == "notifications/tools/list_changed"
+            if era is Era.LEGACY:
+                await client.send(call(5, f"{prefix}ask"))
+                question = await client.receive()
+                await client.send({"jsonrpc": "2.0", "id": question["id"], "result": {"action": "decline"}})
+                answered = (await client.answer(5))["result"]["structuredContent"]
+                assert answered["result"] == {"action": "decline"}
+            await client.send(_of(era, call(6, f"{prefix}slow", {"name": "s"})))
+            while not any(host.slow for host in hosts(far_servers["one"])):
+                await trio.testing.wait_all_tasks_blocked(0.001)
+            await client.send(notification("notifications/cancelled", {"requestId": 6}))
+            while not any(host.cancelled for host in hosts(far_servers["one"])):
+                await trio.testing.wait_all_tasks_blocked(0.001)
+
+
+def hosts(adapter: MemoryAdapter) -> list[FixtureServer]:
+    """The servers behind the links of an adapter."""
+    return [link.host for link in adapter.links if isinstance(link.host, FixtureServer)]
+
+
+def _of(era: Era, message: dict[str, Any]) -> dict[str, Any]:
+    return message if era is Era.LEGACY else modern(message)[0]
 
 
 # ---- the modern era --------------------------------------------------------------------------------------------------
