@@ -35,6 +35,7 @@ REMOTE: Final = "remote"
 URL: Final = "MCP_GATEWAY_URL"
 """Where a bridge looks for its URL that was given none."""
 _LONG: Final = "1d"
+_EAGER: Final = {"initial": "250ms", "maximum": "2s"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -122,7 +123,8 @@ def running(state_dir: Path) -> str:
 
 
 def remote(url: str, headers: Sequence[str], env: Mapping[str, str]) -> Loaded:
-    """The configuration of a bridge. Its calls have no deadline of their own: the far end has.
+    """The configuration of a bridge. Its calls have no deadline of their own: the far end has. It is tried again
+    every two seconds at least, for there is nobody else to turn to.
 
     :raises ConfigError: the URL or a header is none
     """
@@ -132,7 +134,13 @@ def remote(url: str, headers: Sequence[str], env: Mapping[str, str]) -> Loaded:
         if not colon:
             raise ConfigError([f"--header {name.strip()!r} has no value: write 'Name: value'"])
         fields[name.strip()] = value.strip()
-    server: dict[str, object] = {"url": url, "headers": fields, "timeout": _LONG, "max_timeout": _LONG}
+    server: dict[str, object] = {
+        "url": url,
+        "headers": fields,
+        "timeout": _LONG,
+        "max_timeout": _LONG,
+        "recovery": _EAGER,
+    }
     return from_value({"servers": {REMOTE: server}}, env=env, name="--url")
 
 
