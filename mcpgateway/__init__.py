@@ -2,7 +2,7 @@
 
     app                  configuration -> servers, namespaces, fronts: `open_gateway`, `serve`, `Service`
     web                  the cold HTTP routes
-    fronts               how clients reach the gateway: Streamable HTTP
+    fronts               how clients reach the gateway: Streamable HTTP, HTTP+SSE, WebSocket, stdio
     gateway              owns the nurseries, knows the namespaces
     calls                what happens to one call: routing, merged listings, its link, its back-channel
     sessions             what outlives a call on the client's side

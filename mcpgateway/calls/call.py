@@ -186,7 +186,7 @@ class Dispatcher:
 
     def _is_clients(self, caller: Caller) -> bool:
         """Whether a session that a server has lost was the client's own, which is told to open another."""
-        if caller.session is None or caller.handshake is None:
+        if caller.session is None or caller.handshake is None or not caller.resumes:
             return False
         caller.session.lost = True
         return True
@@ -210,7 +210,7 @@ class Dispatcher:
         slot = server.take(key) if key.owner or not alone else None
         if slot is None:
             with interruptible(wait):
-                own = caller.handshake is not None
+                own = caller.resumes and caller.handshake is not None
                 initialize = _handshake(server, caller, key)
                 slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
         assert slot.link is not None

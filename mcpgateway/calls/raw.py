@@ -109,7 +109,7 @@ class RawNamespace:
             return _offered(negotiated.result, params, negotiated.revision), True
         try:
             key = LinkKey(Era.LEGACY, caller.capability_set, session)
-            negotiated = await self._negotiated(key, params, hears=False)
+            negotiated = await self._negotiated(key, params, hears=not caller.resumes)
         except BaseException:
             server.end_owner(session)  # there will be none
             raise
@@ -236,7 +236,7 @@ class RawNamespace:
 
     def _passes(self, caller: Caller) -> bool:
         """Whether the client's session is one with the server's, streams and all."""
-        return caller.handshake is not None and not self._server.pipe
+        return caller.resumes and caller.handshake is not None and not self._server.pipe
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/cancelled" and not self._passes(caller):

@@ -244,7 +244,8 @@ class Limits:
     body_timeout: Seconds = 60.0
     """Seconds from the end of the head to the end of the body."""
     idle_timeout: Seconds = 120.0
-    """Seconds that a keep-alive connection may be silent between requests."""
+    """Seconds that a keep-alive connection may be silent between requests. A WebSocket that is silent for so long is
+    pinged, and closed if nothing comes for ``write_timeout`` either."""
     write_timeout: Seconds = 30.0
     """Seconds that a client may take to read what it is sent, and longer for what is large; see ``write_rate``."""
     write_rate: int = 64 * 1024
@@ -263,7 +264,8 @@ class Limits:
     calls_per_address: int | None = None
     """Calls in flight of one address; ``None``: half of ``calls``. More are refused with status 429."""
     streams: int = 3072
-    """GET streams and ``subscriptions/listen``. They are never idle; more are refused with status 503."""
+    """GET streams, those of HTTP+SSE, WebSockets, and ``subscriptions/listen``. They are never idle; more are refused
+    with status 503."""
     streams_per_address: int | None = None
     """Streams of one address; ``None``: half of ``streams``. More are refused with status 429."""
     sessions: int = 10_000
@@ -275,7 +277,7 @@ class Limits:
     """Seconds after which a session ends that has no call in flight and no stream open."""
     bodies_bytes: int = 256 * 1024 * 1024
     """Bytes of request bodies that come in more than one piece, from their arrival to the reply; more are refused with
-    status 503."""
+    status 503. The same for messages of more than 64 KiB on WebSockets and on stdio."""
     bodies_bytes_per_address: int | None = None
     """The same for one address; ``None``: half of ``bodies_bytes``. More are refused with status 429."""
     replies_bytes: int = 512 * 1024 * 1024

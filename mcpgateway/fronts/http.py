@@ -9,7 +9,6 @@ import logging
 import socket
 import ssl
 from typing import Final
-from urllib.parse import unquote
 
 import trio
 
@@ -17,7 +16,13 @@ from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.config.model import Listen
 from mcpgateway.errors import GatewayError, InvalidRequest, ShuttingDown
-from mcpgateway.fronts.streamable import StreamableHttp
+from mcpgateway.fronts import cors
+from mcpgateway.fronts.channel import Commons
+from mcpgateway.fronts.paths import Part, place_of
+from mcpgateway.fronts.replies import error_fields
+from mcpgateway.fronts.sse import HttpSse
+from mcpgateway.fronts.streamable import NotAllowed, StreamableHttp
+from mcpgateway.fronts.websocket import WebSocketFront
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.connection import Handler
 from mcpgateway.wire.http1.exchange import Exchange
@@ -25,6 +30,7 @@ from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.tls import server_context
 from mcpgateway.wire.transport import TlsTransport
+from mcpgateway.wire.websocket_server import NotWebSocket
 
 log = logging.getLogger("mcpgateway.http")
 
@@ -34,7 +40,6 @@ BEAT: Final = 15.0
 LAST_WORDS: Final = 0.3
 """Seconds at the end of a drain for what calls are answered that were ended."""
 
-_ROOTS: Final = (b"/mcp", b"/stream")
 _REMEMBERED: Final = 1024
 
 
@@ -62,6 +67,9 @@ class HttpFront:
         self.streamable = StreamableHttp(
             gateway.namespace, gateway.sessions, gateway.callers, self.policy, gateway.sweeper, gateway.bounds
         )
+        self._channels = Commons(gateway.namespace, gateway.sessions, gateway.callers, gateway.sweeper, gateway.bounds)
+        self._sse = HttpSse(self._channels)
+        self._websocket = WebSocketFront(self._channels, listen.limits)
         self.server = HttpServer(
             self._handle, _refusal, gateway.sweeper, listen.limits, begin=self._begin, bounds=gateway.bounds
         )
@@ -107,7 +115,7 @@ class HttpFront:
     def reconfigure(self, listen: Listen, tls: ssl.SSLContext | None) -> None:
         """Serve by other rules at the same address. Connections keep the limits that they began with."""
         self._listen, self._tls = listen, tls
-        self.server.limits = listen.limits
+        self.server.limits = self._websocket.limits = listen.limits
         self.policy = self.streamable.policy = _policy(listen)
 
     async def drain(self, timeout: float) -> None:
@@ -117,10 +125,13 @@ class HttpFront:
         """
         self.close()
         self.server.drain()
-        self.streamable.end_streams(ShuttingDown("the gateway is shutting down"))
+        problem = ShuttingDown("the gateway is shutting down")
+        self.streamable.end_streams(problem)
+        self._channels.drain(problem)
         with trio.move_on_after(timeout):
             await self.server.emptied()
-        self.streamable.end_calls(ShuttingDown("the gateway is shutting down"))
+        self.streamable.end_calls(problem)
+        self._channels.end_calls(problem)
         with trio.move_on_after(LAST_WORDS):
             await self.server.emptied()
         if self.server.nursery is not None:
@@ -142,14 +153,48 @@ class HttpFront:
     async def _handle(self, request: HttpRequest, exchange: Exchange) -> None:
         name = self._names.get(request.path)
         if name is None:
-            name = _namespace_of(request.path)
-            if name is None:
+            place = place_of(request.path, lambda name: self._gateway.namespace(name) is not None)
+            if place is None:
                 await self._elsewhere(request, exchange)
+                return
+            name = place.name
+            if place.part is not Part.STREAMABLE:
+                await self._channel(place.part, request, exchange, name)
                 return
             if len(self._names) >= _REMEMBERED:
                 self._names.clear()
             self._names[request.path] = name
         await self.streamable.handle(request, exchange, name)
+
+    async def _channel(self, part: Part, request: HttpRequest, exchange: Exchange, name: str) -> None:
+        """Answer a request on a path of HTTP+SSE or of a WebSocket."""
+        fields = b""
+        try:
+            origin = request.headers.get(b"origin")
+            self.policy.check(request.headers.get(b"host"), origin)
+            fields = b"" if origin is None else cors.fields(self.policy, origin)
+            if request.method == b"OPTIONS":
+                await cors.preflight(exchange, fields)
+            elif part is Part.WEBSOCKET:
+                await self._websocket.serve(request, exchange, name)
+            elif part is Part.STREAM and self._is_streamable(request, name):
+                await self.streamable.handle(request, exchange, name)
+            elif part is Part.STREAM and request.method == b"GET":
+                await self._sse.open(request, exchange, name, fields)
+            elif request.method == b"POST":
+                await self._sse.post(request, exchange, name, fields)
+            else:
+                raise NotAllowed("GET opens a stream, POST sends a message")
+        except GatewayError as problem:
+            body = jsonrpc.error(None, problem).encode()
+            more = problem.fields if isinstance(problem, NotWebSocket) else b""
+            await exchange.respond(problem.status, body, error_fields(problem) + fields + more)
+
+    def _is_streamable(self, request: HttpRequest, name: str) -> bool:
+        """Whether a request for a stream is one of Streamable HTTP: of a session there, or a POST of no stream here."""
+        if request.method == b"GET":
+            return b"mcp-session-id" in request.headers
+        return request.method == b"DELETE" or (request.method == b"POST" and self._sse.find(request, name) is None)
 
     async def _elsewhere(self, request: HttpRequest, exchange: Exchange) -> None:
         try:
@@ -172,17 +217,6 @@ class HttpFront:
 
 def _policy(listen: Listen) -> BrowserPolicy:
     return BrowserPolicy(listen.host, allowed_hosts=listen.allowed_hosts, cors=listen.cors)
-
-
-def _namespace_of(path: bytes) -> str | None:
-    """The namespace that a path names; ``None`` if it is not an MCP path."""
-    for root in _ROOTS:
-        if path == root or path == root + b"/":
-            return ""
-        if path.startswith(root + b"/"):
-            rest = path[len(root) + 1 :].rstrip(b"/")
-            return None if b"/" in rest else unquote(rest.decode("latin-1"), errors="replace")
-    return None
 
 
 def _peer(sock: socket.socket) -> str:

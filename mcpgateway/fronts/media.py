@@ -38,15 +38,20 @@ def check_media(headers: Mapping[bytes, bytes]) -> None:
     pair = (headers.get(b"accept"), headers.get(b"content-type"))
     if pair in _good_media:
         return
-    accept, content_type = pair
-    if (content_type or b"").partition(b";")[0].strip().lower() != b"application/json":
-        raise UnsupportedMedia("the Content-Type of a message is application/json")
+    accept = pair[0]
+    check_json(headers)
     if accept is not None:
         ranges = _ranges(accept)
         if not ranges & _JSON or not ranges & _EVENTS:
             raise NotAcceptable("Accept must list application/json and text/event-stream")
     if len(_good_media) < 64:
         _good_media.add(pair)
+
+
+def check_json(headers: Mapping[bytes, bytes]) -> None:
+    """Refuse a POST that is not JSON: a page of another origin may send anything else without being asked first."""
+    if headers.get(b"content-type", b"").partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMedia("the Content-Type of a message is application/json")
 
 
 def check_stream_media(headers: Mapping[bytes, bytes]) -> None:

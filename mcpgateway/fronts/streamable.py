@@ -24,7 +24,6 @@ from mcpgateway.errors import (
     ClientGone,
     GatewayError,
     HeaderMismatch,
-    InvalidParams,
     InvalidRequest,
     MethodNotFound,
     UnknownNamespace,
@@ -33,13 +32,14 @@ from mcpgateway.fronts import cors
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
 from mcpgateway.fronts.flights import Flight
+from mcpgateway.fronts.handshakes import EMPTY, read_handshake
 from mcpgateway.fronts.media import check_media, check_stream_media
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import PROTOCOL_VERSION
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
-from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era, negotiate_legacy
+from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era
 from mcpgateway.sessions.caller import ANONYMOUS, Caller, ModernCallers
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.bounds import Bounds
@@ -51,9 +51,6 @@ from mcpgateway.wire.waiting import Sweeper, Wait
 log = logging.getLogger("mcpgateway.http")
 
 _LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
-HANDSHAKE_BYTES: Final = 64 * 1024
-"""What a client may say of itself: it is kept for as long as its session lasts."""
-_EMPTY: Final = jsonrpc.raw_of({})
 
 
 class StreamableHttp:
@@ -202,28 +199,18 @@ class StreamableHttp:
         if session_id is not None:
             return self._sessions.find(session_id.decode("latin-1"), namespace.name, ANONYMOUS).caller
         revision = REVISION_WITHOUT_HEADER if version is None else version.decode()
-        return self._stateless(namespace, revision)
-
-    def _stateless(self, namespace: Namespace, revision: str) -> Caller:
         if namespace.keeps_sessions:
             raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
-        return Caller(Era.LEGACY, revision, _EMPTY)
+        return Caller(Era.LEGACY, revision, EMPTY)
 
     async def _initialize(
         self, namespace: Namespace, message: Message, address: str, exchange: Exchange, fields: bytes
     ) -> None:
         back = HttpBack(exchange, fields)
         try:
-            params = jsonrpc.members_of(message.params)
-            capabilities = params.get("capabilities", _EMPTY)
-            raw_revision = jsonrpc.value_of(params["protocolVersion"]) if "protocolVersion" in params else None
-            if not isinstance(raw_revision, str):
-                raise InvalidParams("params.protocolVersion must be a string")
-            if message.params is not None and len(memoryview(message.params)) > HANDSHAKE_BYTES:
-                raise InvalidParams(f"the params of initialize may have {HANDSHAKE_BYTES} bytes")
-            caller = Caller(Era.LEGACY, negotiate_legacy(raw_revision), capabilities)
+            caller = read_handshake(message)
             id = self._sessions.new_id()
-            result, keep = await namespace.initialize(caller, message.params or _EMPTY, id)
+            result, keep = await namespace.initialize(caller, message.params or EMPTY, id)
             if keep:
                 self._sessions.open(id, namespace.name, caller, address)
                 fields += b"Mcp-Session-Id: %b\r\n" % id.encode()
@@ -378,13 +365,13 @@ class StreamableHttp:
         headers = request.headers
         version = headers.get(b"mcp-protocol-version", b"2025-03-26").strip()
         if version not in _LEGACY_HEADERS:
-            raise _NotAllowed("this revision has no GET; use subscriptions/listen")
+            raise NotAllowed("this revision has no GET; use subscriptions/listen")
         check_stream_media(headers)
         id = headers.get(b"mcp-session-id")
         if id is None:
             if namespace.keeps_sessions:
                 raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
-            raise _NotAllowed("servers that keep no sessions send nothing outside calls")
+            raise NotAllowed("servers that keep no sessions send nothing outside calls")
         session = self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS)
         wait = Wait()
         wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
@@ -445,5 +432,7 @@ def _for(message: Message, problem: GatewayError) -> GatewayError:
     return problem
 
 
-class _NotAllowed(MethodNotFound):
+class NotAllowed(MethodNotFound):
+    """An HTTP method that means nothing on its path."""
+
     status = 405

@@ -24,12 +24,13 @@ class Caller:
     ``era`` is the era it speaks, or ``None`` for a caller that takes any (Python code that embeds the gateway).
     ``capabilities`` are its raw capabilities, ``capability_set`` their canonical bytes, and ``askable`` tells whether
     servers may ask it anything. ``session`` is its legacy session, where it has one. ``handshake`` are the raw params
-    of its ``initialize`` where they passed through to its one server, whose session is then its own.
+    of its ``initialize`` where they passed through to its one server, whose session is then its own. ``resumes`` says
+    that it opens and resumes streams itself, as over Streamable HTTP; clients that have all on one channel do not.
     """
 
     __slots__ = (
         *("askable", "capabilities", "capability_set", "era"),
-        *("handshake", "keys", "principal", "revision", "session"),
+        *("handshake", "keys", "principal", "resumes", "revision", "session"),
     )
 
     def __init__(
@@ -40,6 +41,7 @@ class Caller:
         *,
         principal: str = ANONYMOUS,
         session: Session | None = None,
+        resumes: bool = True,
     ) -> None:
         self.era = era
         self.revision = revision
@@ -48,6 +50,7 @@ class Caller:
         self.askable = capabilities != _NONE and may_be_asked(capabilities)
         self.principal = principal
         self.session = session
+        self.resumes = resumes
         self.handshake: Raw | None = None
         self.keys: dict[str, LinkKey] = {}
         """The key of its links to each server, once worked out."""

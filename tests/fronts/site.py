@@ -197,6 +197,13 @@ class Site:
             await trio.testing.wait_all_tasks_blocked(0.001)
 
 
+async def gone(gateway: Site) -> None:
+    """Wait, in real time, until no client holds a stream or a call."""
+    bounds = gateway.gateway.bounds
+    while bounds.streams.held or bounds.calls.held:
+        await trio.testing.wait_all_tasks_blocked(0.01)
+
+
 def adapters(*names: str, eras: frozenset[Era] = frozenset(Era)) -> dict[str, MemoryAdapter]:
     """Fixture servers in memory."""
     return {name: MemoryAdapter(name, eras=eras) for name in names}

@@ -287,6 +287,7 @@ TARGETS: Final[Mapping[str, Target]] = {
         *(wire_targets.http_requests, wire_targets.http_connections, wire_targets.http_responses),
         *(wire_targets.headers, wire_targets.header_values),
         *(wire_targets.sse_events, wire_targets.endpoints, wire_targets.lines, wire_targets.replies),
+        wire_targets.frames,
         *(messages, batches, envelopes, handshakes, correlators, clients, listings),
         *(config_yaml, config_json, config_toml, duration, seals),
     )

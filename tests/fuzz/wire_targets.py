@@ -30,6 +30,8 @@ from mcpgateway.wire.http_client import HttpError
 from mcpgateway.wire.lines import LineSplitter
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper, Wait
+from mcpgateway.wire.websocket_server import Closed, Frames, Text
+from mcpgateway.wire.websocket_server import Reply as Pong
 from tests.fuzz.oracles import cuts, documented, with_gaps
 from tests.wire.http1.peers import Answer, Answers
 
@@ -222,6 +224,22 @@ def _lines(pieces: list[bytes], limit: int) -> tuple[list[bytes], int]:
     splitter = LineSplitter(limit)
     found = [line for piece in pieces for line in splitter.feed(piece)]
     return found + splitter.end(), splitter.dropped
+
+
+def frames(data: bytes) -> None:
+    """The frames of a WebSocket client: the same messages and pongs, and the same end, wherever the bytes are cut."""
+    assert _frames(with_gaps(data)) == _frames([data[1:]])
+
+
+def _frames(pieces: list[bytes]) -> tuple[list[bytes], list[bytes], bool]:
+    accepted = Frames(1 << 20)
+    events = [event for piece in pieces for event in accepted.received(piece)]
+    texts = [event.data for event in events if isinstance(event, Text)]
+    pongs = [event.data for event in events if isinstance(event, Pong)]
+    ends = [isinstance(event, Closed) for event in events]
+    assert True not in ends[:-1]
+    assert ends[-1:] != [True] or list(accepted.received(b"more")) == []
+    return texts, pongs, True in ends
 
 
 def replies(data: bytes) -> None:

@@ -96,11 +96,13 @@ def test_demo_needs_no_configuration_and_adds_to_one_that_is_named(empty_home: P
 
 def test_the_console_script_names_what_it_knows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bridg"]) == 2
-    assert capsys.readouterr().err == "mcp-gateway: unknown command 'bridg'; there are: gateway, check\n"
+    assert capsys.readouterr().err == "mcp-gateway: unknown command 'bridg'; there are: gateway, check, stdio\n"
 
 
 @pytest.mark.requirement("feature.151")
-@pytest.mark.parametrize("arguments", [["gateway", "--port", "0"], ["check"]], ids=["gateway", "check"])
+@pytest.mark.parametrize(
+    "arguments", [["gateway", "--port", "0"], ["check"], ["stdio"]], ids=["gateway", "check", "stdio"]
+)
 def test_where_children_cannot_be_had_it_says_so(
     arguments: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

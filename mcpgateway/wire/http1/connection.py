@@ -372,6 +372,10 @@ class Connection:
                 self._beaten.set()
                 self._beaten = None
 
+    def beyond(self) -> bytes:
+        """What was read behind a request for another protocol."""
+        return self._builder.beyond
+
     def tail(self, request: HttpRequest) -> bytes:
         """The last lines of a response's head."""
         if self.closing or not request.keep_alive:

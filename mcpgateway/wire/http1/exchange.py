@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Final
 
 from mcpgateway.wire.http1.requests import HttpRequest
-from mcpgateway.wire.transport import TransportBroken
+from mcpgateway.wire.transport import Transport, TransportBroken
 
 if TYPE_CHECKING:
     from mcpgateway.wire.http1.connection import Connection
@@ -128,6 +128,16 @@ class Exchange:
         """End a streamed response; idempotent."""
         if not self.finished:
             await self.write(b"", last=True)
+
+    async def switch(self, head: bytes) -> tuple[Transport, bytes]:
+        """Go on with another protocol: send the head of a response with status 101, whole.
+
+        The transport is the caller's until its handler returns, which closes it; the bytes were read from it already.
+        Only for a request that asked for a WebSocket.
+        """
+        self.started = self.finished = True
+        await self._connection.send(head)
+        return self._connection.transport, self._connection.beyond()
 
     def client_gone(self) -> bool:
         """Whether the client has closed its side of the connection."""

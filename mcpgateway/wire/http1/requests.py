@@ -58,6 +58,7 @@ class RequestReader:
         "_make",
         "_target",
         "_upgrading",
+        "beyond",
         "expect",
         "in_body",
         "measure",
@@ -67,6 +68,7 @@ class RequestReader:
         "refusal",
         "request",
         "size",
+        "upgraded",
     )
 
     def __init__(self, make: Callable[[], HttpRequest], limits: Limits) -> None:
@@ -78,6 +80,9 @@ class RequestReader:
         self.measure = False
         """Whether so much was received that a head may be too large."""
         self._upgrading: HttpRequest | None = None
+        self.upgraded = False
+        """The last request asks for a WebSocket: what follows is none of HTTP, and kept ``beyond``."""
+        self.beyond = b""
         self._reset()
 
     def _reset(self) -> None:
@@ -92,25 +97,33 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Parse what was received; a request that is none becomes a `refusal`, behind which nothing is read."""
         while data and self.refusal is None:
+            if self.upgraded:
+                self.beyond += data
+                return
             try:
                 self.parser.feed_data(data)
                 return
             except httptools.HttpParserUpgrade as upgrade:
-                data = self._ignore_upgrade(data[upgrade.args[0] :])
+                data = self._upgrade(data[upgrade.args[0] :])
             except httptools.HttpParserError as problem:
                 self.refuse(400, f"not a valid HTTP/1.1 request: {problem}")
 
-    def _ignore_upgrade(self, rest: bytes) -> bytes:
+    def _upgrade(self, rest: bytes) -> bytes:
         """What to parse instead of the ``rest`` behind a request that asked for another protocol.
 
-        We do not switch, which RFC 9110 (7.8) allows, and answer the request as it is; Java's client asks for HTTP/2
+        What follows a request for a WebSocket belongs to that, and there is no other request on its connection. Else
+        we do not switch, which RFC 9110 (7.8) allows, and answer the request as it is; Java's client asks for HTTP/2
         like this with every POST. llhttp stops at such a head for good and leaves out the body: a fresh parser reads
         it behind a head that says no more than how long it is.
         """
         self.parser = httptools.HttpRequestParser(self)
         framing = b""
         if self.refusal is None and self.ready:
-            headers = self.ready[-1].headers
+            request, headers = self.ready[-1], self.ready[-1].headers
+            if request.method == b"GET" and headers.get(b"upgrade", b"").lower() == b"websocket":
+                request.keep_alive = False
+                self.upgraded = True
+                return rest
             framing = b"".join(
                 b"%b: %b\r\n" % (name, headers[name])
                 for name in (b"content-length", b"transfer-encoding", b"expect")

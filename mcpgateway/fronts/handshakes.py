@@ -1,0 +1,30 @@
+"""What a legacy client says of itself when it shakes hands, whatever it came by."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from mcpgateway import jsonrpc
+from mcpgateway.errors import InvalidParams
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.revisions import Era, negotiate_legacy
+from mcpgateway.sessions.caller import Caller
+
+HANDSHAKE_BYTES: Final = 64 * 1024
+"""What a client may say of itself: it is kept for as long as its session lasts."""
+EMPTY: Final = jsonrpc.raw_of({})
+
+
+def read_handshake(message: Message, *, resumes: bool = True) -> Caller:
+    """Who sends an ``initialize``; ``resumes`` as in the `Caller`.
+
+    :raises InvalidParams: it says nothing of a revision, or too much of everything
+    """
+    params = jsonrpc.members_of(message.params)
+    raw_revision = jsonrpc.value_of(params["protocolVersion"]) if "protocolVersion" in params else None
+    if not isinstance(raw_revision, str):
+        raise InvalidParams("params.protocolVersion must be a string")
+    if message.params is not None and len(memoryview(message.params)) > HANDSHAKE_BYTES:
+        raise InvalidParams(f"the params of initialize may have {HANDSHAKE_BYTES} bytes")
+    capabilities = params.get("capabilities", EMPTY)
+    return Caller(Era.LEGACY, negotiate_legacy(raw_revision), capabilities, resumes=resumes)
