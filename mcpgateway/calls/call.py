@@ -9,12 +9,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.calls.eras import choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
@@ -40,16 +41,19 @@ UNBOUNDED = frozenset({"subscriptions/listen"})
 Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
 """`mcpgateway.adapters.base.Listens.listen`."""
 
+Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
+"""Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
+
 _MODERN = LinkKey(Era.MODERN)
 
 
+CROSSED: Final[frozenset[Era]] = frozenset()
+"""The eras of clients that calls are translated for, where a server does not speak them; see `Dispatcher.crossings`."""
+
+
 def era_for(caller: Caller, server: Server) -> Era:
-    """The era in which a server is spoken to: the client's, or for callers that take any what the server speaks."""
-    if caller.era is not None:
-        return caller.era
-    if server.spoken.get(Era.MODERN) is not None:
-        return Era.MODERN
-    return Era.LEGACY if server.may_speak(Era.LEGACY) else Era.MODERN
+    """The era in which a server is spoken to on behalf of a caller; see `mcpgateway.calls.eras.choose`."""
+    return choose(caller.era, askable=caller.askable, policy=server.config.era, spoken=server.spoken, crossings=CROSSED)
 
 
 def key_for(caller: Caller, server: Server) -> LinkKey:
@@ -57,7 +61,7 @@ def key_for(caller: Caller, server: Server) -> LinkKey:
     key = caller.keys.get(server.name)
     if key is None:
         key = _key(caller, server)
-        if caller.era is not None:
+        if caller.era is not None and server.spoken.get(key.era) is not None:  # until then it may turn out otherwise
             caller.keys[server.name] = key
     return key
 
@@ -133,6 +137,8 @@ class Dispatcher:
     """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
 
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
+        self.crossings: dict[Era, Crossing] = {}
+        """What translates, by the era of the client."""
         self._sweeper = sweeper
         self._random = random
 
@@ -154,6 +160,27 @@ class Dispatcher:
         :raises ServerError: what the server or its transport did
         :raises TooBusy: no link became free in time, or the server has as many calls as it may
         """
+        crossing = None if caller.era is None else self.crossings.get(caller.era)
+        if crossing is None:
+            return await self.straight(server, caller, message, wait, back, headers)
+        try:
+            if era_for(caller, server) is caller.era:
+                return await self.straight(server, caller, message, wait, back, headers)
+        except EraMismatch:  # of a server that was not known well enough; it is now
+            if era_for(caller, server) is caller.era:
+                raise
+        return await crossing(server, caller, message, wait, back, headers)
+
+    async def straight(
+        self,
+        server: Server,
+        caller: Caller,
+        message: Message,
+        wait: Wait,
+        back: Back,
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> Reply:
+        """`call` in the era of the caller."""
         if message.method not in UNBOUNDED:
             _bound(wait, server)
         self._sweeper.add(wait)
@@ -258,7 +285,8 @@ class Dispatcher:
         method = message.method
         if caller.era is None or method in UNBOUNDED or (caller.askable and method in MAY_ASK):
             return False
-        slot = server.take(key_for(caller, server))
+        key = key_for(caller, server)
+        slot = server.take(key) if key.era is caller.era else None
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
