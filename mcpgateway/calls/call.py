@@ -21,7 +21,7 @@ from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import CallCancelled, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
+from mcpgateway.errors import CallCancelled, EraMismatch, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
