@@ -21,6 +21,7 @@ from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes, ChangesStatistics, Shown
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
+from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
@@ -28,6 +29,7 @@ from mcpgateway.config.differences import Differences, compare
 from mcpgateway.config.model import Config, ServerConfig, StdioServer
 from mcpgateway.config.plan import Plan, enabled, plans
 from mcpgateway.errors import JSON, Reconfigured, UnknownNamespace
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server, ServerStatistics
 from mcpgateway.sessions.caller import ModernCallers
 from mcpgateway.sessions.sealing import Sealer, load_keys
@@ -80,6 +82,7 @@ class Gateway:
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
+        self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, self.sweeper).call
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(
@@ -264,7 +267,7 @@ class Gateway:
         self.callers.clear()
         for session in self.sessions:
             for name in servers:
-                session.caller.keys.pop(name, None)
+                session.caller.forget(name)
             namespace = self._namespaces.get(session.namespace)
             if namespace is not None and not namespace.passes_through:
                 session.caller.handshake = None

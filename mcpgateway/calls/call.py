@@ -9,13 +9,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, TypeAlias
+from typing import TypeAlias
 
 import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
-from mcpgateway.calls.eras import choose
+from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
@@ -27,6 +27,7 @@ from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
+from mcpgateway.protocol.translation.notifications import of_legacy_client
 from mcpgateway.servers.health import PATIENCE
 from mcpgateway.servers.ledger import LinkKey, Slot
 from mcpgateway.servers.server import Server
@@ -45,10 +46,6 @@ Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[by
 """Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
 
 _MODERN = LinkKey(Era.MODERN)
-
-
-CROSSED: Final[frozenset[Era]] = frozenset()
-"""The eras of clients that calls are translated for, where a server does not speak them; see `Dispatcher.crossings`."""
 
 
 def era_for(caller: Caller, server: Server) -> Era:
@@ -100,12 +97,18 @@ def is_repeatable(server: Server, message: Message) -> bool:
 
 
 def _bound(wait: Wait, server: Server) -> None:
-    """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``."""
+    """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``.
+
+    A call of several rounds has ``max_timeout`` for all of them.
+    """
     config = server.config
     now = trio.current_time()
     wait.patience = config.timeout
-    wait.latest = now + config.max_timeout
-    wait.deadline = now + config.timeout
+    latest = now + config.max_timeout
+    if latest < wait.latest:
+        wait.latest = latest
+    deadline = now + config.timeout
+    wait.deadline = deadline if deadline < wait.latest else wait.latest
     wait.on_deadline = server.timed_out
 
 
@@ -318,7 +321,13 @@ class Dispatcher:
 
     async def tell(self, server: Server, caller: Caller, message: Message) -> None:
         """Send a client's notification to a server, on the link that its calls use, if there is one."""
-        slot = server.take(key_for(caller, server))
+        key = key_for(caller, server)
+        if caller.era is Era.LEGACY and key.era is Era.MODERN:
+            told = of_legacy_client(message)
+            if told is None:
+                return
+            message = told
+        slot = server.take(key)
         if slot is None or slot.link is None:
             return
         try:

@@ -28,7 +28,7 @@ from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
-from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.sessions.store import Asker, Session, SessionStore
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
@@ -361,7 +361,7 @@ def _of_client(session: Session, link: Link, message: Message) -> Message | None
     return message.replace(params=raw_of({**params, "requestId": Raw(own)}))
 
 
-async def _answer(link: Link, message: Message) -> None:
+async def _answer(link: Asker, message: Message) -> None:
     try:
         await link.notify(message)
     except GatewayError as problem:

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
+from typing import Final
+
 from mcpgateway.config.model import EraPolicy
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era
+
+CROSSED: Final[frozenset[Era]] = frozenset({Era.LEGACY})
+"""The eras of clients that calls are translated for, where a server does not speak them; see
+`mcpgateway.calls.call.Dispatcher.crossings`."""
 
 OTHER = {Era.LEGACY: Era.MODERN, Era.MODERN: Era.LEGACY}
 _FIXED = {EraPolicy.MODERN: Era.MODERN, EraPolicy.LEGACY: Era.LEGACY}
@@ -15,8 +22,8 @@ def choose(
     *,
     askable: bool,
     policy: EraPolicy,
-    spoken: dict[Era, Negotiated | None],
-    crossings: frozenset[Era] | set[Era],
+    spoken: Mapping[Era, Negotiated | None],
+    crossings: Container[Era],
 ) -> Era:
     """The era to speak with a server; ``client`` is ``None`` for a caller that takes any.
 
@@ -44,6 +51,13 @@ def choose(
     return other if mute and spoken.get(other) is not None else client
 
 
-def _speaks(spoken: dict[Era, Negotiated | None], era: Era) -> bool:
+def serves(client: Era | None, *, policy: EraPolicy, spoken: Mapping[Era, Negotiated | None]) -> bool:
+    """Whether a client of an era can use a server, as far as is known: in its own era, or because its calls cross."""
+    if client is None or _speaks(spoken, client):
+        return True
+    return client in CROSSED and policy is not EraPolicy.MIRROR and _speaks(spoken, OTHER[client])
+
+
+def _speaks(spoken: Mapping[Era, Negotiated | None], era: Era) -> bool:
     """Whether a server speaks an era, or might."""
     return era not in spoken or spoken[era] is not None

@@ -369,17 +369,24 @@ async def test_a_dead_server_is_named_and_the_others_listed() -> None:
 
 
 @pytest.mark.parametrize("path", ["/mcp/one", "/mcp"])
-async def test_a_legacy_client_of_a_modern_server_is_told_both_eras(path: str) -> None:
+async def test_a_client_of_a_modern_server_has_a_session_here_and_is_asked_on_the_stream_of_its_call(path: str) -> None:
     async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
-        client = await gateway.dial()
-        answer = await client.post(path, request("i", "initialize", {"protocolVersion": LEGACY, "capabilities": {}}))
+        client, second = await gateway.dial(), await gateway.dial()
+        session = await client.initialize(path, capabilities={"elicitation": {}})
+        echo, ask = (tool if path == "/mcp/one" else f"one_{tool}" for tool in ("echo", "ask"))
+        assert text(await session.post(client, call(1, echo, {"text": "hello"}))) == "hello"
+        await session.start(client, call(2, ask))
+        (question,) = await client.until(1)
+        content = {"action": "accept", "content": {"name": "Ada"}}
+        answered = {"jsonrpc": "2.0", "id": question["id"], "result": content}
+        assert (await session.post(second, answered)).status == 202
+        answer = await client.answer()
 
-        problem = answer.json["error"]
-        assert (answer.status, answer.json["id"]) == (400, "i")
-        assert "modern" in problem["message"]
-        assert "legacy" in problem["message"]
-        assert problem["data"]["client_era"] == "legacy"
-        assert problem["data"]["server_era"] == "modern"
+        assert question["method"] == "elicitation/create"
+        assert events(answer)[-1]["id"] == 2
+        result = events(answer)[-1]["result"]
+        assert result["structuredContent"]["inputResponses"] == {"name": content}
+        assert "resultType" not in result
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------
