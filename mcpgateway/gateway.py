@@ -25,6 +25,7 @@ from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
+from mcpgateway.calls.watches import Watches
 from mcpgateway.config.differences import Differences, compare
 from mcpgateway.config.model import Config, ServerConfig, StdioServer
 from mcpgateway.config.plan import Plan, enabled, plans
@@ -82,7 +83,6 @@ class Gateway:
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
-        self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, self.sweeper).call
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(
@@ -100,7 +100,10 @@ class Gateway:
         """Servers that a namespace had under an earlier configuration: its sessions may still own links there."""
         self._was_ready = False
         self._closed = False
-        self.changes = Changes(self.sessions, self.namespace, Interests(self.dispatcher, self._soon), self._soon)
+        interests = Interests(self.dispatcher, self._soon)
+        watches = Watches(self.dispatcher, interests.subscriptions, self._soon)
+        self.changes = Changes(self.sessions, self.namespace, interests, watches, self._soon)
+        self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, watches, self.sweeper).call
         self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
@@ -177,7 +180,7 @@ class Gateway:
         )
 
     def _session_ended(self, session: Session) -> None:
-        self.changes.interests.ended(session)
+        self.changes.ended(session)
         namespace = self._namespaces.get(session.namespace)
         for server in {*(namespace.servers if namespace else ()), *self._former.get(session.namespace, ())}:
             server.end_owner(session.id)

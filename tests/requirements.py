@@ -633,7 +633,14 @@ BRIDGING = (
         "tests/calls/test_interests.py::test_logs_of_a_call_stay_on_its_stream_and_keep_to_the_sessions_level",
         "tests/calls/test_changes.py::test_a_link_of_ones_own_brings_everything_as_it_is",
     ),
-    bridge("changes", LEGACY, "one subscriptions/listen per session, re-opened without a gap", later=ISSUE_5),
+    bridge(
+        "changes",
+        LEGACY,
+        "one subscriptions/listen per session, re-opened without a gap",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+        "tests/calls/test_watches.py::test_a_resource_is_subscribed_to_by_another_subscription_before_the_first_ends",
+        "tests/calls/test_watches.py::test_a_subscription_that_is_lost_is_made_again_and_all_of_it_counts_as_changed",
+    ),
     bridge(
         "changes",
         MODERN,
@@ -716,7 +723,12 @@ BRIDGING = (
         "opaque, sealed when merged",
         "tests/calls/test_cursors.py::test_a_long_listing_is_paged",
     ),
-    bridge("sessions", LEGACY, "live in the gateway only; DELETE ends listening and calls", later=ISSUE_5),
+    bridge(
+        "sessions",
+        LEGACY,
+        "live in the gateway only; DELETE ends listening and calls",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+    ),
     bridge("sessions", MODERN, "a pool of server sessions, leased, deleted when idle", later=ISSUE_5),
     bridge(
         "sessions",
@@ -1637,6 +1649,8 @@ PROMISES = (
         "tests/calls/test_legacy_clients.py::test_a_client_that_does_not_answer_has_as_long_as_a_call",
         "tests/calls/test_legacy_clients.py::test_a_client_that_leaves_while_it_is_asked_leaves_nothing_behind",
         "tests/calls/test_legacy_clients.py::test_a_server_that_dies_while_its_client_is_asked_is_named",
+        "tests/calls/test_watches.py::test_a_resource_that_the_server_will_not_tell_of_is_refused_and_the_others_stay",
+        "tests/calls/test_watches.py::test_a_server_that_does_not_acknowledge_fails_who_subscribes_in_time",
     ),
     promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
     promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),

@@ -50,7 +50,8 @@ _MODERN = LinkKey(Era.MODERN)
 
 def era_for(caller: Caller, server: Server) -> Era:
     """The era in which a server is spoken to on behalf of a caller; see `mcpgateway.calls.eras.choose`."""
-    return choose(caller.era, askable=caller.askable, policy=server.config.era, spoken=server.spoken, crossings=CROSSED)
+    policy, spoken = server.config.era, server.presumed
+    return choose(caller.era, askable=caller.askable, policy=policy, spoken=spoken, crossings=CROSSED)
 
 
 def key_for(caller: Caller, server: Server) -> LinkKey:

@@ -20,16 +20,17 @@ from mcpgateway.adapters.base import Back, Event, Reply
 from mcpgateway.backoff import Backoff
 from mcpgateway.calls.asking import Round
 from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.counterparts import counterpart, sender
+from mcpgateway.calls.interests import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
 from mcpgateway.calls.marks import Marks
 from mcpgateway.calls.relay import LOG
 from mcpgateway.calls.targets import level_of, named
-from mcpgateway.errors import HEADER_MISMATCH, InvalidParams, ServerMisbehaved
+from mcpgateway.calls.watches import Watches
+from mcpgateway.errors import HEADER_MISMATCH, InvalidParams, MethodNotFound, ServerMisbehaved
 from mcpgateway.jsonrpc import Message, error_code
 from mcpgateway.protocol.headers import request_headers
-from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation import notifications, replies, rounds
-from mcpgateway.protocol.translation.capabilities import of_client
-from mcpgateway.protocol.translation.requests import Sender, sender_of, to_modern
+from mcpgateway.protocol.translation.requests import to_modern
 from mcpgateway.protocol.translation.results import is_input_required
 from mcpgateway.protocol.translation.rounds import InputRequired, Unanswered
 from mcpgateway.servers.server import Server
@@ -46,30 +47,12 @@ _PAUSES: Final = Backoff(initial=0.05, maximum=0.25, jitter=0.0)
 """Before a call is made again for a server that asked nothing and only wants to be called again; as in the SDKs."""
 
 
-def introduced(caller: Caller, params: Raw) -> None:
-    """Note what a legacy client says of itself in the raw params of its ``initialize``."""
-    caller.client_info = sender_of(params).client_info
-
-
-def counterpart(caller: Caller) -> Caller:
-    """A legacy client as modern servers see it: with no session, and with what can be said of it in their era."""
-    if caller.counterpart is None:
-        capabilities = of_client(caller.capabilities)
-        caller.counterpart = Caller(Era.MODERN, LATEST_MODERN, capabilities, principal=caller.principal)
-    return caller.counterpart
-
-
-def sender(caller: Caller) -> Sender:
-    """What the envelope of each of its calls says."""
-    level = None if caller.session is None else caller.session.level
-    return Sender(counterpart(caller).capabilities, caller.client_info, level)
-
-
 class LegacyClients:
     """Makes the calls of legacy clients on modern servers; see `mcpgateway.calls.call.Dispatcher.crossings`."""
 
-    def __init__(self, dispatcher: Dispatcher, sweeper: Sweeper) -> None:
+    def __init__(self, dispatcher: Dispatcher, watches: Watches, sweeper: Sweeper) -> None:
         self._dispatcher = dispatcher
+        self._watches = watches
         self._sweeper = sweeper
         self._marks = Marks(dispatcher)
 
@@ -91,9 +74,11 @@ class LegacyClients:
         if method == "ping":
             await trio.lowlevel.checkpoint()
             return _done(message)
-        if method == "logging/setLevel":
+        if method == SET_LEVEL:
             await trio.lowlevel.checkpoint()
             return _leveled(message)
+        if method in (SUBSCRIBE, UNSUBSCRIBE):
+            return await self._subscribe(server, caller, message, wait)
         request = to_modern(message, sender(caller))
         told = _Told(caller, back)
         for number in range(ROUNDS + 1):
@@ -107,6 +92,16 @@ class LegacyClients:
             except (Unanswered, InvalidParams) as problem:
                 return Reply(rounds.failure(message, problem))
         return Reply(rounds.failure(message, ServerMisbehaved(server.name, f"wants input more than {ROUNDS} times")))
+
+    async def _subscribe(self, server: Server, caller: Caller, message: Message, wait: Wait) -> Reply:
+        """Have a server told what its sessions want to hear of: the books, which `Interests` keeps, are changed."""
+        session, uri = caller.session, named(message, "uri")
+        if session is None:
+            raise MethodNotFound(f"Method not found: {message.method}")
+        told = await self._watches.renew(server, session, wait)
+        if message.method == SUBSCRIBE and uri not in told.uris:
+            raise InvalidParams(f"server {server.name!r} does not tell of changes of {uri[:200]}")
+        return _done(message)
 
     async def _send(self, server: Server, caller: Caller, request: Message, wait: Wait, back: Back) -> Reply:
         """One round, with the headers that it needs; once more where the server says that they are not the right."""

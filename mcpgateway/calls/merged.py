@@ -12,9 +12,9 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Done, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.counterparts import introduced
 from mcpgateway.calls.cursors import Cursors, invalid, page
 from mcpgateway.calls.introduction import instructions, offered, reach
-from mcpgateway.calls.legacy_clients import introduced
 from mcpgateway.calls.listing import gather, pages
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded, speaks

@@ -16,9 +16,9 @@ from msgspec import Raw
 from mcpgateway.adapters.base import Back, Done, Event, NoStream, Reply
 from mcpgateway.calls.call import Dispatcher, era_for, key_for
 from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.counterparts import introduced
 from mcpgateway.calls.eras import choose
 from mcpgateway.calls.interests import LASTING
-from mcpgateway.calls.legacy_clients import introduced
 from mcpgateway.calls.listing import note_tools
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded
@@ -104,7 +104,9 @@ class RawNamespace:
             return False
         crossings = self._dispatcher.crossings.keys()
         policy = server.config.era
-        return choose(Era.LEGACY, askable=False, policy=policy, spoken=server.spoken, crossings=crossings) is Era.LEGACY
+        return (
+            choose(Era.LEGACY, askable=False, policy=policy, spoken=server.presumed, crossings=crossings) is Era.LEGACY
+        )
 
     @property
     def verbatim(self) -> bool:
