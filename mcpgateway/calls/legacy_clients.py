@@ -29,6 +29,7 @@ from mcpgateway.calls.watches import Watches
 from mcpgateway.errors import HEADER_MISMATCH, InvalidParams, MethodNotFound, ServerMisbehaved
 from mcpgateway.jsonrpc import Message, error_code
 from mcpgateway.protocol.headers import request_headers
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.protocol.translation import notifications, replies, rounds
 from mcpgateway.protocol.translation.requests import to_modern
 from mcpgateway.protocol.translation.results import is_input_required
@@ -70,6 +71,9 @@ class LegacyClients:
         :raises ServerError: what the server or its transport did
         :raises MethodNotFound: a method that cannot cross
         """
+        key = caller.keys.get(server.name)
+        if key is not None and key.era is Era.LEGACY:  # from before the server was another one
+            caller.forget(server.name)
         method = message.method
         if method == "ping":
             await trio.lowlevel.checkpoint()

@@ -351,6 +351,27 @@ async def test_a_client_that_can_be_asked_is_bridged_where_the_legacy_leg_keeps_
         assert await use(space(gateway, "a"), caller, "echo", text="hi")
 
 
+async def test_a_session_goes_on_when_its_server_comes_back_without_its_era(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = library("a", eras={Era.LEGACY})
+    async with gateway_of(adapter) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        caller = await opened(gateway, namespace, EVERYTHING)
+        await use(namespace, caller, "echo")
+        adapter._eras = MODERN_ONLY
+        for link in adapter.links:
+            link.crash("went away")
+        await trio.sleep(5)
+        assert await use(namespace, caller, "echo", text="hi")
+        assert result(await ask(namespace, caller, "logging/setLevel", {"level": "debug"})) == {}
+        assert await use(namespace, caller, "echo", text="hi")
+
+        (call,) = library_of(adapter).asked("tools/call")[-1:]
+        assert meta_of(call)[LOG_LEVEL] == "debug"
+
+
 # ---- headers ---------------------------------------------------------------------------------------------------------
 
 
