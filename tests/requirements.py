@@ -1568,9 +1568,16 @@ PROMISES = (
         "tests/calls/test_legacy_clients.py::test_a_server_of_both_eras_is_spoken_to_in_the_clients",
         "tests/calls/test_legacy_clients.py::test_a_server_may_be_spoken_to_in_one_era_always",
         "tests/calls/test_legacy_clients.py::test_a_client_that_can_be_asked_is_bridged_where_the_legacy_leg_keeps_no_session",
+        "tests/calls/test_eras.py::test_the_clients_era_where_the_server_speaks_it_or_might",
+        "tests/calls/test_eras.py::test_a_legacy_side_that_keeps_no_session_cannot_ask_its_clients",
+        "tests/calls/test_eras.py::test_a_policy_that_leaves_no_choice",
     ),
     promise(
-        "5.legacy-client", "a legacy client uses a modern server, live input and subscriptions included", later=ISSUE_5
+        "5.legacy-client",
+        "a legacy client uses a modern server, live input and subscriptions included",
+        "tests/calls/test_legacy_clients.py::test_all_questions_of_a_round_are_asked_at_once_and_the_answers_come_with_the_exact_state",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+        "tests/fronts/test_channels.py::test_a_legacy_client_of_a_modern_server_is_asked_and_hears_of_changes",
     ),
     promise("5.modern-client", "a modern client uses a legacy server; parked calls with sealed state", later=ISSUE_5),
     promise(

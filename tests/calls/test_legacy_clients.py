@@ -434,7 +434,7 @@ async def test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_whe
 # ---- questions -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("bridge.asks.legacy-to-modern")
+@pytest.mark.requirement("bridge.asks.legacy-to-modern", "5.legacy-client")
 @pytest.mark.parametrize("name", ["a", ""])
 @pytest.mark.parametrize(
     ("method", "params"),

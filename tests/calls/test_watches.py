@@ -127,7 +127,7 @@ def waiting(caller: Caller) -> list[str]:
 # ---- who is listened to ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("bridge.changes.legacy-to-modern", "bridge.sessions.legacy-to-modern")
+@pytest.mark.requirement("bridge.changes.legacy-to-modern", "bridge.sessions.legacy-to-modern", "5.legacy-client")
 @BOTH_NAMESPACES
 async def test_one_subscription_serves_all_who_listen_and_ends_with_the_last(
     name: str, autojump_clock: trio.testing.MockClock
