@@ -1,9 +1,9 @@
 """Legacy clients in front of modern servers: a session here, none there, and every call made in the other era.
 
 The pure part is `mcpgateway.protocol.translation`. A call goes out with the envelope that the session's handshake gives
-it. What the server asks instead of answering is asked of the client on the stream of the call (`asking`), and the
-call made again with the answers, until it is answered. What a session says once and for all is kept here: its log
-level, and the resources that it wants to hear of (`watches`).
+it (`counterparts`). What the server asks instead of answering is asked of the client on the stream of the call
+(`asking`), and the call made again with the answers, until it is answered. What a session wants to last stands in the
+books of `interests`; from there the server is told what to tell (`watches`), and its log level goes out with each call.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ log = logging.getLogger("mcpgateway.server")
 ROUNDS: Final = 10
 """Times that a server may want input for one call; the SDKs' clients stop there too."""
 
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 _PAUSES: Final = Backoff(initial=0.05, maximum=0.25, jitter=0.0)
 """Before a call is made again for a server that asked nothing and only wants to be called again; as in the SDKs."""
 
@@ -109,6 +110,8 @@ class LegacyClients:
 
     async def _send(self, server: Server, caller: Caller, request: Message, wait: Wait, back: Back) -> Reply:
         """One round, with the headers that it needs; once more where the server says that they are not the right."""
+        if server.pipe:
+            return await self._dispatcher.straight(server, caller, request, wait, back, _NO_HEADERS)
         headers = request_headers(request, await self._marks.of(server, caller, request, wait))
         reply = await self._dispatcher.straight(server, caller, request, wait, back, headers)
         if error_code(reply.message) != HEADER_MISMATCH:

@@ -8,7 +8,7 @@ that header and body differ: the tool may have changed.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import TypeAlias
 from weakref import WeakKeyDictionary
 
 import trio
@@ -26,7 +26,6 @@ from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait, interruptible
 
 _Marks: TypeAlias = "Mapping[str, tuple[HeaderParameter, ...]]"
-_NONE: Final[_Marks] = {}
 
 
 class Marks:
@@ -42,7 +41,7 @@ class Marks:
         self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
     ) -> tuple[HeaderParameter, ...]:
         """The mirrored arguments of a ``tools/call`` of a modern ``caller``; ``anew`` lists before it answers."""
-        if server.pipe or message.method != "tools/call":
+        if message.method != "tools/call":
             return ()
         seen = self._known.get(server)
         if seen is None or anew:
@@ -50,8 +49,11 @@ class Marks:
                 async with self._listing.setdefault(server, trio.Lock()):
                     if self._known.get(server) is seen:
                         await self._list(server, caller)
+        known = self._known.get(server)
+        if not known:
+            return ()
         try:
-            return self._known.get(server, _NONE).get(named(message, "name"), ())
+            return known.get(named(message, "name"), ())
         except InvalidParams:
             return ()  # the server's to refuse
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection
 
 import attrs
@@ -408,3 +409,48 @@ async def test_another_configuration_of_the_server_is_listened_to_and_a_removed_
 
             assert gateway.statistics().changes.listening == 0
             assert now.open == {}
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_whatever_sessions_do_at_once_is_listened_to_in_the_end_and_nothing_else(
+    seed: int, autojump_clock: trio.testing.MockClock
+) -> None:
+    """Sessions subscribe, unsubscribe and end at random, side by side, while the server is lost now and then."""
+    chance = random.Random(seed)
+    adapter = radio()
+    async with gateway_of(adapter) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        callers = [await opened(gateway, namespace, id=str(number)) for number in range(6)]
+        wanted: dict[Caller, set[str]] = {caller: set() for caller in callers}
+
+        async def live(caller: Caller) -> None:
+            for _ in range(12):
+                await trio.sleep(chance.random() * 3)
+                uri = f"book://a/{chance.randrange(4)}"
+                begin = uri not in wanted[caller]
+                try:
+                    await (subscribe if begin else unsubscribe)(namespace, caller, uri)
+                except GatewayError:  # while the server was away; who unsubscribes hears no more all the same
+                    if begin:
+                        continue
+                wanted[caller] ^= {uri}
+
+        async def lose() -> None:
+            for _ in range(3):
+                await trio.sleep(chance.random() * 12)
+                adapter.links[-1].crash("went away")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lose)
+            for caller in callers:
+                nursery.start_soon(live, caller)
+        await trio.sleep(200)
+        books = {uri for uris in wanted.values() for uri in uris}
+        heard = [set(_listed(each)) for each in on_air(adapter).open.values()]
+        assert heard == ([books] if books else [])
+        for caller in callers:
+            await end(gateway, caller)
+
+        assert on_air(adapter).open == {}
+        assert gateway.statistics().changes.listening == gateway.statistics().changes.subscriptions == 0
