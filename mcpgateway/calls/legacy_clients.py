@@ -88,6 +88,8 @@ class LegacyClients:
         told = _Told(caller, back)
         for number in range(ROUNDS + 1):
             reply = await self._send(server, counterpart(caller), request, wait, told)
+            if server.lazy and caller.session is not None:
+                self._watches.woken(server, caller.session)
             try:
                 answer = self._translated(server, caller, message, reply)
                 if not isinstance(answer, InputRequired):

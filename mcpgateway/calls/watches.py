@@ -112,6 +112,13 @@ class Watches:
             watch.sessions.add(session)
             self._soon(partial(self._keep_up, watch))
 
+    def woken(self, server: Server, session: Session) -> None:
+        """A session has used a server that sleeps until it is used, and so was not listened to yet."""
+        channel = (server, key_for(session.caller, server))
+        watch = self._watches.get(channel)
+        if session.streams and (watch is None or (watch.current is None and self._wanted(watch))):
+            self.listen(session, channel)
+
     async def renew(self, server: Server, session: Session, wait: Wait) -> Interest:
         """The books have changed: have the server told, and return what it tells of from now on.
 

@@ -14,7 +14,7 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Reply
 from mcpgateway.calls.namespace import Namespace
-from mcpgateway.config.model import InProcessServer, Isolation, Links
+from mcpgateway.config.model import Config, EraPolicy, InProcessServer, Isolation, Links, StdioServer
 from mcpgateway.demo.server import BOTH
 from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound
 from mcpgateway.gateway import Gateway
@@ -181,6 +181,26 @@ async def test_a_server_that_tells_nothing_is_not_listened_to(autojump_clock: tr
         with pytest.raises(InvalidParams, match="does not tell of changes of book"):
             await subscribe(namespace, caller)
         assert gateway.statistics().changes.subscriptions == 0
+
+
+@pytest.mark.parametrize("policy", [EraPolicy.AUTO, EraPolicy.MODERN])
+async def test_a_server_that_sleeps_until_it_is_used_is_listened_to_from_then_on(
+    policy: EraPolicy, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = radio()
+    lazy = StdioServer("a", command="x", era=policy)
+    async with gateway_of(adapter, configs={"a": lazy}, config=Config(lazy_above=0)) as gateway:
+        await gateway.ready()
+        namespace = space(gateway)
+        caller = await opened(gateway, namespace)
+        async with listening(gateway, namespace, caller) as stream:
+            assert adapter.links == []
+            await ask(namespace, caller, "tools/list")
+            await trio.testing.wait_all_tasks_blocked()
+            assert len(on_air(adapter).open) == 1
+            on_air(adapter).shows = ("other",)
+            await tells(adapter, "tools/list_changed")
+            assert stream.methods == ["tools/list_changed"]
 
 
 async def test_where_calls_have_their_links_alone_none_is_taken_to_listen(
