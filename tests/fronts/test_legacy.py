@@ -389,6 +389,38 @@ async def test_a_client_of_a_modern_server_has_a_session_here_and_is_asked_on_th
         assert "resultType" not in result
 
 
+async def test_a_call_outlives_the_client_that_leaves_while_it_is_asked_and_ends_with_its_session() -> None:
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
+        first, leaving, other = [await gateway.dial() for _ in range(3)]
+        session = await other.initialize("/mcp/one", {"elicitation": {}})
+        for client, id in ((first, 1), (leaving, 2)):
+            await session.start(client, call(id, "ask"))
+            await client.until(1)
+        await leaving.aclose()
+        (kept,) = gateway.gateway.sessions
+        assert len(kept.questions) == 2
+        deleted = await other.ask("DELETE", "/mcp/one", headers=session.headers)
+        await first.answer()
+
+        assert deleted.status == 200
+        assert kept.questions == {}
+        assert kept.calls == {}
+
+
+async def test_a_batch_of_a_client_of_a_modern_server_may_be_asked() -> None:
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
+        client, other = await gateway.dial(), await gateway.dial()
+        session = await client.initialize("/mcp/one", {"elicitation": {}}, "2025-03-26")
+        await session.start(client, [call(1, "ask"), call(2, "echo", {"text": "hi"})])
+        while not (questions := [each for each in await client.until(1) if each.get("method")]):
+            await client.more()
+        said = {"jsonrpc": "2.0", "id": questions[0]["id"], "result": {"action": "decline"}}
+        await session.post(other, said)
+        replies = [each for each in events(await client.answer()) if "result" in each]
+
+        assert sorted(reply["id"] for reply in replies) == [1, 2]
+
+
 # ---- pages -----------------------------------------------------------------------------------------------------------
 
 
