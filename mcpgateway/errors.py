@@ -205,8 +205,8 @@ class EraMismatch(ServerError):
     def __init__(self, server: str, *, client: str, server_era: str, supported: Sequence[str] = ()) -> None:
         super().__init__(
             server,
-            f"speaks only the {server_era} era of MCP, the client the {client} era; "
-            "this gateway does not translate between them yet",
+            f"speaks only the {server_era} era of MCP, the client the {client} era, "
+            "and calls are not translated between them here",
             data={"supported": list(supported), "client_era": client, "server_era": server_era},
         )
 

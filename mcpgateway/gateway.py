@@ -21,13 +21,16 @@ from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes, ChangesStatistics, Shown
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
+from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.raw import RawNamespace
+from mcpgateway.calls.watches import Watches
 from mcpgateway.config.differences import Differences, compare
 from mcpgateway.config.model import Config, ServerConfig, StdioServer
 from mcpgateway.config.plan import Plan, enabled, plans
 from mcpgateway.errors import JSON, Reconfigured, UnknownNamespace
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server, ServerStatistics
 from mcpgateway.sessions.caller import ModernCallers
 from mcpgateway.sessions.sealing import Sealer, load_keys
@@ -97,7 +100,10 @@ class Gateway:
         """Servers that a namespace had under an earlier configuration: its sessions may still own links there."""
         self._was_ready = False
         self._closed = False
-        self.changes = Changes(self.sessions, self.namespace, Interests(self.dispatcher, self._soon), self._soon)
+        interests = Interests(self.dispatcher, self._soon)
+        watches = Watches(self.dispatcher, interests.subscriptions, self._soon)
+        self.changes = Changes(self.sessions, self.namespace, interests, watches, self._soon)
+        self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, watches, self.sweeper).call
         self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
@@ -174,7 +180,7 @@ class Gateway:
         )
 
     def _session_ended(self, session: Session) -> None:
-        self.changes.interests.ended(session)
+        self.changes.ended(session)
         namespace = self._namespaces.get(session.namespace)
         for server in {*(namespace.servers if namespace else ()), *self._former.get(session.namespace, ())}:
             server.end_owner(session.id)
@@ -264,7 +270,7 @@ class Gateway:
         self.callers.clear()
         for session in self.sessions:
             for name in servers:
-                session.caller.keys.pop(name, None)
+                session.caller.forget(name)
             namespace = self._namespaces.get(session.namespace)
             if namespace is not None and not namespace.passes_through:
                 session.caller.handshake = None

@@ -497,7 +497,10 @@ FEATURES = (
 
 BRIDGING = (
     bridge(
-        "handshake", LEGACY, "answered from the modern server's discovery; a session id of the gateway", later=ISSUE_5
+        "handshake",
+        LEGACY,
+        "answered from the modern server's discovery; a session id of the gateway",
+        "tests/calls/test_legacy_clients.py::test_the_handshake_is_answered_from_the_servers_discovery",
     ),
     bridge("handshake", MODERN, "server/discover answered from InitializeResult", later=ISSUE_5),
     bridge(
@@ -529,7 +532,7 @@ BRIDGING = (
         "headers",
         LEGACY,
         "MCP headers made from the body and the tool's schema; -32020 refreshes and retries once",
-        later=ISSUE_5,
+        "tests/calls/test_legacy_clients.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
     ),
     bridge("headers", MODERN, "the client's headers validated in full, session headers sent", later=ISSUE_5),
     bridge(
@@ -539,7 +542,12 @@ BRIDGING = (
         "tests/calls/test_mirrors.py::test_headers_must_mirror_their_arguments",
         "tests/calls/test_raw.py::test_a_modern_clients_headers_go_along_and_nothing_else_does",
     ),
-    bridge("ids", LEGACY, "a new id on every leg, progress tokens mapped", later=ISSUE_5),
+    bridge(
+        "ids",
+        LEGACY,
+        "a new id on every leg, progress tokens mapped",
+        "tests/calls/test_legacy_clients.py::test_progress_comes_under_the_clients_token_and_ids_are_new",
+    ),
     bridge("ids", MODERN, "a new id on every leg, progress tokens mapped", later=ISSUE_5),
     bridge(
         "ids",
@@ -574,7 +582,7 @@ BRIDGING = (
         "asks",
         LEGACY,
         "input_required becomes requests on the call's own stream; answers collected, retried with exact requestState",
-        later=ISSUE_5,
+        "tests/calls/test_legacy_clients.py::test_all_questions_of_a_round_are_asked_at_once_and_the_answers_come_with_the_exact_state",
     ),
     bridge("asks", MODERN, "the call is parked and the client gets input_required with sealed state", later=ISSUE_5),
     bridge(
@@ -585,7 +593,10 @@ BRIDGING = (
         "tests/fronts/test_modern.py::test_a_question_is_a_result",
     ),
     bridge(
-        "capability-gate", LEGACY, "a kind that the client did not declare is an error, never forwarded", later=ISSUE_5
+        "capability-gate",
+        LEGACY,
+        "a kind that the client did not declare is an error, never forwarded",
+        "tests/calls/test_legacy_clients.py::test_what_the_client_did_not_declare_never_reaches_it",
     ),
     bridge(
         "capability-gate",
@@ -600,10 +611,20 @@ BRIDGING = (
         "tests/calls/test_relay.py::test_what_the_client_did_not_declare_is_refused_and_never_reaches_it",
         "tests/fronts/test_legacy.py::test_a_client_without_the_capability_is_not_asked",
     ),
-    bridge("ping", LEGACY, "answered by the gateway", later=ISSUE_5),
+    bridge(
+        "ping",
+        LEGACY,
+        "answered by the gateway",
+        "tests/calls/test_legacy_clients.py::test_pings_are_answered_here",
+    ),
     bridge("ping", MODERN, "404 and -32601 to the client; the server's pings answered by the gateway", later=ISSUE_5),
     bridge("ping", SAME, "answered", "tests/fronts/test_methods.py::test_ping_is_of_the_legacy_era"),
-    bridge("logging", LEGACY, "logging/setLevel kept per session and stamped on later requests", later=ISSUE_5),
+    bridge(
+        "logging",
+        LEGACY,
+        "logging/setLevel kept per session and stamped on later requests",
+        "tests/calls/test_legacy_clients.py::test_the_level_of_a_session_goes_out_with_each_of_its_calls",
+    ),
     bridge("logging", MODERN, "setLevel as low as needed, filtered per call, none without logLevel", later=ISSUE_5),
     bridge(
         "logging",
@@ -612,7 +633,14 @@ BRIDGING = (
         "tests/calls/test_interests.py::test_logs_of_a_call_stay_on_its_stream_and_keep_to_the_sessions_level",
         "tests/calls/test_changes.py::test_a_link_of_ones_own_brings_everything_as_it_is",
     ),
-    bridge("changes", LEGACY, "one subscriptions/listen per session, re-opened without a gap", later=ISSUE_5),
+    bridge(
+        "changes",
+        LEGACY,
+        "one subscriptions/listen per session, re-opened without a gap",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+        "tests/calls/test_watches.py::test_a_resource_is_subscribed_to_by_another_subscription_before_the_first_ends",
+        "tests/calls/test_watches.py::test_a_subscription_that_is_lost_is_made_again_and_all_of_it_counts_as_changed",
+    ),
     bridge(
         "changes",
         MODERN,
@@ -626,7 +654,12 @@ BRIDGING = (
         "tests/calls/test_subscriptions.py::test_one_acknowledgement_for_all_and_every_servers_news",
         "tests/fronts/test_listen.py::test_several_subscriptions_at_once_have_ids_of_their_own",
     ),
-    bridge("progress", LEGACY, "relayed on the request's stream", later=ISSUE_5),
+    bridge(
+        "progress",
+        LEGACY,
+        "relayed on the request's stream",
+        "tests/calls/test_legacy_clients.py::test_progress_comes_under_the_clients_token_and_ids_are_new",
+    ),
     bridge("progress", MODERN, "relayed; stops with input_required and goes on with the retry", later=ISSUE_5),
     bridge(
         "progress",
@@ -635,7 +668,12 @@ BRIDGING = (
         "tests/fronts/test_legacy.py::test_progress_comes_before_the_reply_on_one_stream",
         "tests/fronts/test_modern.py::test_progress_comes_before_the_reply_on_one_stream",
     ),
-    bridge("cancel", LEGACY, "cancelled closes the server's POST; a disconnect does not cancel", later=ISSUE_5),
+    bridge(
+        "cancel",
+        LEGACY,
+        "cancelled closes the server's POST; a disconnect does not cancel",
+        "tests/calls/test_legacy_clients.py::test_a_cancelled_call_is_cancelled_at_the_server",
+    ),
     bridge("cancel", MODERN, "a closed stream cancels; a parked call lives until its TTL", later=ISSUE_5),
     bridge(
         "cancel",
@@ -658,7 +696,12 @@ BRIDGING = (
         "tests/adapters/test_http_replies.py::test_what_is_no_reply_fails_its_call_only",
         "tests/fronts/test_modern.py::test_the_ladder_of_refusals",
     ),
-    bridge("tasks", LEGACY, "not declared: the server answers at once, or the gateway polls", later=ISSUE_5),
+    bridge(
+        "tasks",
+        LEGACY,
+        "not declared: the server answers at once, or the gateway polls",
+        "tests/calls/test_legacy_clients.py::test_methods_that_mean_something_else_do_not_cross",
+    ),
     bridge("tasks", MODERN, "never advertised", later=ISSUE_5),
     bridge(
         "tasks",
@@ -667,7 +710,12 @@ BRIDGING = (
         "tests/calls/test_tasks.py::test_what_is_asked_about_a_task_goes_to_its_server",
         "tests/calls/test_tasks.py::test_a_raw_namespace_passes_them_as_they_are",
     ),
-    bridge("paging", LEGACY, "opaque, sealed when merged", later=ISSUE_5),
+    bridge(
+        "paging",
+        LEGACY,
+        "opaque, sealed when merged",
+        "tests/calls/test_legacy_clients.py::test_a_raw_namespace_passes_cursors_on",
+    ),
     bridge("paging", MODERN, "opaque, sealed when merged", later=ISSUE_5),
     bridge(
         "paging",
@@ -675,7 +723,12 @@ BRIDGING = (
         "opaque, sealed when merged",
         "tests/calls/test_cursors.py::test_a_long_listing_is_paged",
     ),
-    bridge("sessions", LEGACY, "live in the gateway only; DELETE ends listening and calls", later=ISSUE_5),
+    bridge(
+        "sessions",
+        LEGACY,
+        "live in the gateway only; DELETE ends listening and calls",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+    ),
     bridge("sessions", MODERN, "a pool of server sessions, leased, deleted when idle", later=ISSUE_5),
     bridge(
         "sessions",
@@ -1510,10 +1563,21 @@ PROMISES = (
         "tests/protocol/translation/test_hostile.py::test_what_a_server_sends_is_translated_or_its_fault",
     ),
     promise(
-        "5.era-choice", "the era per server, mirrored where possible; era: auto, mirror, modern, legacy", later=ISSUE_5
+        "5.era-choice",
+        "the era per server, mirrored where possible; era: auto, mirror, modern, legacy",
+        "tests/calls/test_legacy_clients.py::test_a_server_of_both_eras_is_spoken_to_in_the_clients",
+        "tests/calls/test_legacy_clients.py::test_a_server_may_be_spoken_to_in_one_era_always",
+        "tests/calls/test_legacy_clients.py::test_a_client_that_can_be_asked_is_bridged_where_the_legacy_leg_keeps_no_session",
+        "tests/calls/test_eras.py::test_the_clients_era_where_the_server_speaks_it_or_might",
+        "tests/calls/test_eras.py::test_a_legacy_side_that_keeps_no_session_cannot_ask_its_clients",
+        "tests/calls/test_eras.py::test_a_policy_that_leaves_no_choice",
     ),
     promise(
-        "5.legacy-client", "a legacy client uses a modern server, live input and subscriptions included", later=ISSUE_5
+        "5.legacy-client",
+        "a legacy client uses a modern server, live input and subscriptions included",
+        "tests/calls/test_legacy_clients.py::test_all_questions_of_a_round_are_asked_at_once_and_the_answers_come_with_the_exact_state",
+        "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+        "tests/fronts/test_channels.py::test_a_legacy_client_of_a_modern_server_is_asked_and_hears_of_changes",
     ),
     promise("5.modern-client", "a modern client uses a legacy server; parked calls with sealed state", later=ISSUE_5),
     promise(
@@ -1583,7 +1647,18 @@ PROMISES = (
     ),
     promise("5.merged", "merged namespaces across eras", later=ISSUE_5),
     promise("5.conformance", "the matrix grows to client era, server era, adapter", later=ISSUE_5),
-    promise("5.bad", "wrong, late, vanishing peers: clear error, resources freed, nobody else affected", later=ISSUE_5),
+    promise(
+        "5.bad",
+        "wrong, late, vanishing peers: clear error, resources freed, nobody else affected",
+        "tests/calls/test_legacy_clients.py::test_what_the_client_did_not_declare_never_reaches_it",
+        "tests/calls/test_legacy_clients.py::test_an_answer_that_is_an_error_or_of_another_shape_ends_the_call",
+        "tests/calls/test_legacy_clients.py::test_answers_that_come_twice_or_to_what_was_not_asked_are_nobodys",
+        "tests/calls/test_legacy_clients.py::test_a_client_that_does_not_answer_has_as_long_as_a_call",
+        "tests/calls/test_legacy_clients.py::test_a_client_that_leaves_while_it_is_asked_leaves_nothing_behind",
+        "tests/calls/test_legacy_clients.py::test_a_server_that_dies_while_its_client_is_asked_is_named",
+        "tests/calls/test_watches.py::test_a_resource_that_the_server_will_not_tell_of_is_refused_and_the_others_stay",
+        "tests/calls/test_watches.py::test_a_server_that_does_not_acknowledge_fails_who_subscribes_in_time",
+    ),
     promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
     promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),
     promise("5.shows.abandoned", "10,000 abandoned parked calls leave nothing behind", later=ISSUE_5),

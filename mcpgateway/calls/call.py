@@ -15,17 +15,19 @@ import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import CallCancelled, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
+from mcpgateway.errors import CallCancelled, EraMismatch, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
+from mcpgateway.protocol.translation.notifications import of_legacy_client
 from mcpgateway.servers.health import PATIENCE
 from mcpgateway.servers.ledger import LinkKey, Slot
 from mcpgateway.servers.server import Server
@@ -40,16 +42,16 @@ UNBOUNDED = frozenset({"subscriptions/listen"})
 Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
 """`mcpgateway.adapters.base.Listens.listen`."""
 
+Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
+"""Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
+
 _MODERN = LinkKey(Era.MODERN)
 
 
 def era_for(caller: Caller, server: Server) -> Era:
-    """The era in which a server is spoken to: the client's, or for callers that take any what the server speaks."""
-    if caller.era is not None:
-        return caller.era
-    if server.spoken.get(Era.MODERN) is not None:
-        return Era.MODERN
-    return Era.LEGACY if server.may_speak(Era.LEGACY) else Era.MODERN
+    """The era in which a server is spoken to on behalf of a caller; see `mcpgateway.calls.eras.choose`."""
+    policy, spoken = server.config.era, server.presumed
+    return choose(caller.era, askable=caller.askable, policy=policy, spoken=spoken, crossings=CROSSED)
 
 
 def key_for(caller: Caller, server: Server) -> LinkKey:
@@ -57,7 +59,7 @@ def key_for(caller: Caller, server: Server) -> LinkKey:
     key = caller.keys.get(server.name)
     if key is None:
         key = _key(caller, server)
-        if caller.era is not None:
+        if caller.era is not None and server.spoken.get(key.era) is not None:  # until then it may turn out otherwise
             caller.keys[server.name] = key
     return key
 
@@ -96,12 +98,18 @@ def is_repeatable(server: Server, message: Message) -> bool:
 
 
 def _bound(wait: Wait, server: Server) -> None:
-    """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``."""
+    """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``.
+
+    A call of several rounds has ``max_timeout`` for all of them.
+    """
     config = server.config
     now = trio.current_time()
     wait.patience = config.timeout
-    wait.latest = now + config.max_timeout
-    wait.deadline = now + config.timeout
+    latest = now + config.max_timeout
+    if latest < wait.latest:
+        wait.latest = latest
+    deadline = now + config.timeout
+    wait.deadline = deadline if deadline < wait.latest else wait.latest
     wait.on_deadline = server.timed_out
 
 
@@ -133,6 +141,8 @@ class Dispatcher:
     """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
 
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
+        self.crossings: dict[Era, Crossing] = {}
+        """What translates, by the era of the client."""
         self._sweeper = sweeper
         self._random = random
 
@@ -154,6 +164,27 @@ class Dispatcher:
         :raises ServerError: what the server or its transport did
         :raises TooBusy: no link became free in time, or the server has as many calls as it may
         """
+        crossing = None if caller.era is None else self.crossings.get(caller.era)
+        if crossing is None:
+            return await self.straight(server, caller, message, wait, back, headers)
+        try:
+            if era_for(caller, server) is caller.era:
+                return await self.straight(server, caller, message, wait, back, headers)
+        except EraMismatch:  # of a server that was not known well enough; it is now
+            if era_for(caller, server) is caller.era:
+                raise
+        return await crossing(server, caller, message, wait, back, headers)
+
+    async def straight(
+        self,
+        server: Server,
+        caller: Caller,
+        message: Message,
+        wait: Wait,
+        back: Back,
+        headers: Mapping[bytes, bytes] | None = None,
+    ) -> Reply:
+        """`call` in the era of the caller."""
         if message.method not in UNBOUNDED:
             _bound(wait, server)
         self._sweeper.add(wait)
@@ -258,7 +289,8 @@ class Dispatcher:
         method = message.method
         if caller.era is None or method in UNBOUNDED or (caller.askable and method in MAY_ASK):
             return False
-        slot = server.take(key_for(caller, server))
+        key = key_for(caller, server)
+        slot = server.take(key) if key.era is caller.era else None
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
@@ -290,7 +322,13 @@ class Dispatcher:
 
     async def tell(self, server: Server, caller: Caller, message: Message) -> None:
         """Send a client's notification to a server, on the link that its calls use, if there is one."""
-        slot = server.take(key_for(caller, server))
+        key = key_for(caller, server)
+        if caller.era is Era.LEGACY and key.era is Era.MODERN:
+            told = of_legacy_client(message)
+            if told is None:
+                return
+            message = told
+        slot = server.take(key)
         if slot is None or slot.link is None:
             return
         try:

@@ -22,13 +22,15 @@ from mcpgateway.calls.interests import Channel, Interests, Soon
 from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
 from mcpgateway.calls.relay import LOG, may_ask
 from mcpgateway.calls.targets import level_of, named
+from mcpgateway.calls.watches import Watches
 from mcpgateway.catalog.items import Kind
 from mcpgateway.errors import GatewayError, InvalidParams, Reconfigured, TooBusy
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.protocol.translation.subscriptions import CHANGES, Interest
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
-from mcpgateway.sessions.store import Session, SessionStore
+from mcpgateway.sessions.store import Asker, Session, SessionStore
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
@@ -57,6 +59,8 @@ class ChangesStatistics:
 
     subscriptions: int
     """Resource subscriptions of all sessions."""
+    listening: int
+    """Modern servers that are listened to for them."""
     waiting: int
     """Messages in outboxes."""
     dropped: int
@@ -93,11 +97,18 @@ class Changes:
     """Brings messages of servers to sessions. ``find`` looks a namespace up by name; ``soon`` runs tasks."""
 
     def __init__(
-        self, sessions: SessionStore, find: Callable[[str], Namespace | None], interests: Interests, soon: Soon
+        self,
+        sessions: SessionStore,
+        find: Callable[[str], Namespace | None],
+        interests: Interests,
+        watches: Watches,
+        soon: Soon,
     ) -> None:
         self._sessions = sessions
         self._find = find
         self.interests = interests
+        self._watches = watches
+        watches.heard, watches.missed = self._news, self._missed
         self.soon = soon
         """Runs an errand of the gateway's."""
         self._renewals: dict[_Renewal, bool] = {}
@@ -106,7 +117,12 @@ class Changes:
 
     def statistics(self) -> ChangesStatistics:
         waiting = sum(len(session.outbox) for session in self._sessions)
-        return ChangesStatistics(len(self.interests.subscriptions), waiting, self._dropped)
+        return ChangesStatistics(len(self.interests.subscriptions), len(self._watches), waiting, self._dropped)
+
+    def ended(self, session: Session) -> None:
+        """A session has ended, and with it what it alone wanted."""
+        self.interests.ended(session)
+        self._watches.ended(session)
 
     # ---- towards the client ------------------------------------------------------------------------------------------
 
@@ -114,7 +130,10 @@ class Changes:
         """Bring a session its messages until ``wait`` is ended; see `mcpgateway.calls.namespace.Namespace.listen`."""
         session.outbox.attach(wait)
         try:
-            self.interests.listen(session, _channels(namespace, session))
+            channels = _channels(namespace, session)
+            self.interests.listen(session, channels)
+            for channel in channels:
+                self._watches.listen(session, channel)
             await back.open()
             await session.outbox.drain(wait, back)
         finally:
@@ -157,12 +176,10 @@ class Changes:
         channel = (server, key)
         owner = self._sessions.get(key.owner) if key.owner else None
         if message.method == _UPDATED:
-            uri = named(message, "uri")
-            hearing = dict(self.interests.subscriptions.hearing(channel, uri))
-            if not hearing and owner is not None and self._passes_through(owner):
-                hearing = {owner: uri}
-            for session, shown in hearing.items():
-                yield session, message if shown == uri else _about(message, shown)
+            updated = list(self._updated(channel, message))
+            if not updated and owner is not None and self._passes_through(owner):
+                updated = [(owner, message)]
+            yield from updated
         elif owner is not None:
             told = _of_client(owner, link, message) if message.method == _CANCELLED else message
             if told is not None:
@@ -175,6 +192,29 @@ class Changes:
                 yield session, message
         else:
             log.debug("server %r: %s on a shared link concerns nobody in particular", server.name, message.method)
+
+    def _updated(self, channel: Channel, message: Message) -> _Told:
+        """Who subscribed to what an update is about."""
+        uri = named(message, "uri")
+        for session, shown in self.interests.subscriptions.hearing(channel, uri):
+            yield session, message if shown == uri else _about(message, shown)
+
+    def _news(self, channel: Channel, message: Message) -> None:
+        """Take what a modern server tells those who listen to it."""
+        if message.method in KINDS:
+            self._stale(*channel, message.method)
+        elif message.method == _UPDATED:
+            for session, told in list(self._updated(channel, message)):
+                self._deliver(session, told)
+        else:
+            log.debug("server %r: nobody listens to %s", channel[0].name, message.method)
+
+    def _missed(self, channel: Channel, interest: Interest) -> None:
+        """A modern server was not listened to for a while: whatever it tells of may have changed."""
+        for change in interest.changes:
+            self._news(channel, jsonrpc.notification(CHANGES[change][1]))
+        for uri in interest.uris:
+            self._news(channel, jsonrpc.notification(_UPDATED, {"uri": uri}))
 
     def _passes_through(self, session: Session) -> bool:
         """Whether a session's subscriptions are its server's own business, so that no book of them is kept here."""
@@ -205,8 +245,9 @@ class Changes:
     def relinked(self, server: Server, key: LinkKey) -> None:
         """A server that is listened to is there anew: what it lists may have changed, and it knows of no wishes."""
         self.interests.relinked((server, key))
-        for method in telling(server):
-            self._stale(server, key, method)
+        if key.era is Era.LEGACY:  # modern ones are listened to in so many words, and missed likewise
+            for method in telling(server):
+                self._stale(server, key, method)
 
     def _stale(self, server: Server, key: LinkKey, method: str) -> None:
         """Have listings made anew, once for all that see the same, and their sessions told."""
@@ -218,7 +259,7 @@ class Changes:
 
     def _concerned(self, server: Server, key: LinkKey) -> Iterator[Session]:
         """The sessions whose calls to a server use the links of a key."""
-        if key.owner:
+        if key.owner and key.era is Era.LEGACY:
             owner = self._sessions.get(key.owner)
             if owner is not None:
                 yield owner
@@ -260,9 +301,13 @@ class Changes:
         ``changed`` are servers that are reached in another way.
         """
         self.interests.reconfigured(self._sees)
+        self._watches.reconfigured(self._sees, changed)
         for session in self.interests.listeners:
             namespace = self._find(session.namespace)
-            self.interests.listen(session, () if namespace is None else _channels(namespace, session))
+            channels = [] if namespace is None else _channels(namespace, session)
+            self.interests.listen(session, channels)
+            for channel in channels:
+                self._watches.listen(session, channel)
         groups: dict[tuple[str, bytes], None] = {}
         for session in self._sessions:
             was, now = before.get(session.namespace), self._find(session.namespace)
@@ -330,8 +375,8 @@ def _channels(namespace: Namespace, session: Session) -> list[Channel]:
 
 
 def telling(server: Server) -> tuple[str, ...]:
-    """The notifications of changed lists that a server has promised, as far as is known; legacy."""
-    negotiated = server.spoken.get(Era.LEGACY)
+    """The notifications of changed lists that a server has promised its legacy clients, as far as is known."""
+    negotiated = server.spoken.get(Era.LEGACY) or server.spoken.get(Era.MODERN)
     if negotiated is None:
         return ()
     return tuple(method for method, name in _CAPABILITY.items() if _announces(negotiated.capabilities, name))
@@ -361,7 +406,7 @@ def _of_client(session: Session, link: Link, message: Message) -> Message | None
     return message.replace(params=raw_of({**params, "requestId": Raw(own)}))
 
 
-async def _answer(link: Link, message: Message) -> None:
+async def _answer(link: Asker, message: Message) -> None:
     try:
         await link.notify(message)
     except GatewayError as problem:

@@ -22,6 +22,7 @@ from mcpgateway.calls.call import Dispatcher, key_for
 from mcpgateway.calls.targets import named
 from mcpgateway.errors import GatewayError, InvalidParams, TooBusy
 from mcpgateway.jsonrpc import Message, raw_of
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
@@ -233,7 +234,7 @@ class Interests:
                 channel[0].kept.discard(channel[1])
 
     def _unsubscribe_soon(self, channel: Channel, uri: str, caller: Caller) -> None:
-        if not channel[1].owner:  # which goes with its owner
+        if not channel[1].owner or channel[1].era is Era.MODERN:  # the link of a session goes with it
             self._soon(partial(self._unsubscribe_for_all, channel, uri, caller))
 
     async def _unsubscribe_for_all(self, channel: Channel, uri: str, caller: Caller) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
+from mcpgateway.calls.call import era_for
+from mcpgateway.calls.eras import OTHER
 from mcpgateway.calls.namespace import speaks
 from mcpgateway.calls.targets import text_of
 from mcpgateway.calls.tasks import EXTENSION as TASKS_EXTENSION
@@ -17,6 +19,7 @@ from mcpgateway.jsonrpc import members_of
 from mcpgateway.protocol.capabilities import merge_capabilities
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era, revisions_of
+from mcpgateway.protocol.translation.capabilities import of_legacy_server, of_modern_server
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
@@ -31,6 +34,9 @@ _CARRIED: Final[Mapping[Era, tuple[str, ...]]] = {
 }
 
 
+_TRANSLATED: Final[Mapping[Era, Callable[[Raw], Raw]]] = {Era.LEGACY: of_modern_server, Era.MODERN: of_legacy_server}
+
+
 async def reach(
     servers: Sequence[Server], caller: Caller, era: Era, *, startup_wait: float, list_timeout: float
 ) -> dict[str, Negotiated | None]:
@@ -38,25 +44,26 @@ async def reach(
 
     :raises UnsupportedVersion: there are servers, and none does
     """
-    modern = era is Era.MODERN
     with trio.move_on_after(startup_wait):
         for server in servers:
             await server.tried.wait()
-    key = LinkKey(era, b"" if modern else caller.capability_set)
     async with trio.open_nursery() as nursery:
         for server in servers:
-            if server.spoken and era not in server.spoken:
+            spoken = era_for(caller, server)
+            if server.spoken and spoken not in server.spoken:
+                key = LinkKey(spoken, b"" if spoken is Era.MODERN else caller.capability_set)
                 nursery.start_soon(_try_era, server, key, list_timeout)
     speaking = [server for server in servers if speaks(server, era)]
     if servers and not speaking:
-        other = Era.LEGACY if modern else Era.MODERN
+        other = OTHER[era]
         raise UnsupportedVersion(
-            f"the servers here speak only the {other.value} era of MCP, the client the {era.value} era; "
-            "this gateway does not translate between them yet",
+            f"the servers here speak only the {other.value} era of MCP, the client the {era.value} era, "
+            "and calls are not translated between them here",
             data={"supported": list(revisions_of(other)), "client_era": era.value, "server_era": other.value},
         )
     return {
-        server.name: server.spoken.get(era) or next(filter(None, server.spoken.values()), None) for server in speaking
+        server.name: server.spoken.get(era_for(caller, server)) or next(filter(None, server.spoken.values()), None)
+        for server in speaking
     }
 
 
@@ -72,13 +79,18 @@ async def _try_era(server: Server, key: LinkKey, list_timeout: float) -> None:
 def offered(known: Mapping[str, Negotiated | None], era: Era) -> dict[str, object]:
     """The servers' capabilities united, of those that the gateway carries in merged namespaces."""
     merged = merge_capabilities(
-        _UNREACHED if negotiated is None else negotiated.capabilities for negotiated in known.values()
+        _UNREACHED if negotiated is None else _in_words_of(era, negotiated) for negotiated in known.values()
     )
     offered: dict[str, object] = {name: merged[name] for name in _CARRIED[era] if isinstance(merged.get(name), dict)}
     extensions = merged.get("extensions")
     if era is Era.MODERN and isinstance(extensions, dict) and TASKS_EXTENSION in extensions:
         offered["extensions"] = {TASKS_EXTENSION: extensions[TASKS_EXTENSION]}
     return offered
+
+
+def _in_words_of(era: Era, negotiated: Negotiated) -> Raw:
+    """What a server offers to the clients of an era."""
+    return negotiated.capabilities if negotiated.era is era else _TRANSLATED[era](negotiated.capabilities)
 
 
 def instructions(known: Mapping[str, Negotiated | None]) -> str | None:

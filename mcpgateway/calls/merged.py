@@ -10,8 +10,9 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Done, NoStream, Reply
-from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.counterparts import introduced
 from mcpgateway.calls.cursors import Cursors, invalid, page
 from mcpgateway.calls.introduction import instructions, offered, reach
 from mcpgateway.calls.listing import gather, pages
@@ -133,6 +134,7 @@ class MergedNamespace:
 
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         known = await self._reach(caller, Era.LEGACY)
+        introduced(caller, params)
         result = answer_initialize(
             params,
             capabilities=offered(known, Era.LEGACY),
@@ -173,7 +175,7 @@ class MergedNamespace:
             raise MethodNotFound("Method not found: logging/setLevel")
         reply = _reply(message, {})
         for server in self._speaking(caller):
-            negotiated = server.spoken.get(Era.LEGACY)
+            negotiated = server.spoken.get(era_for(caller, server))
             if negotiated is None or "logging" not in members_of(negotiated.capabilities):
                 continue
             try:

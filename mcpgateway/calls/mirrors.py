@@ -82,7 +82,7 @@ class Mirrors:
             except GatewayError:
                 return
             items = listing.items if listing else ()
-            self._known[server.name] = {encode_value(item.name): _parameters(item) for item in items}
+            self._known[server.name] = {encode_value(item.name): parameters_of(item) for item in items}
             del self._failed[server.name]
 
     def _has_failed(self, server: Server) -> bool:
@@ -97,7 +97,8 @@ def _agree(parameters: tuple[HeaderParameter, ...], arguments: JSON, headers: Ma
     return True
 
 
-def _parameters(item: Item) -> tuple[HeaderParameter, ...]:
+def parameters_of(item: Item) -> tuple[HeaderParameter, ...]:
+    """The arguments that a listed tool mirrors."""
     if _MARK not in bytes(item.raw):
         return ()
     try:

@@ -12,6 +12,7 @@ from typing import Protocol
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Reply
+from mcpgateway.calls.eras import serves
 from mcpgateway.catalog.items import Kind
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
@@ -100,4 +101,5 @@ def forwarded(headers: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
 
 
 def speaks(server: Server, era: Era | None) -> bool:
-    return era is None or server.may_speak(era)
+    """Whether clients of an era have to do with a server."""
+    return serves(era, policy=server.config.era, spoken=server.spoken)

@@ -14,8 +14,10 @@ import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Event, NoStream, Reply
-from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.call import Dispatcher, era_for, key_for
 from mcpgateway.calls.changes import Changes
+from mcpgateway.calls.counterparts import introduced
+from mcpgateway.calls.eras import choose
 from mcpgateway.calls.interests import LASTING
 from mcpgateway.calls.listing import note_tools
 from mcpgateway.calls.mirrors import Mirrors
@@ -29,6 +31,7 @@ from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
 from mcpgateway.errors import (
+    EraMismatch,
     ErrorReply,
     InvalidParams,
     MethodNotFound,
@@ -40,6 +43,7 @@ from mcpgateway.jsonrpc import Message, members_of, raw_of
 from mcpgateway.protocol.answers import requested_revision
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
+from mcpgateway.protocol.translation.handshakes import initialize_result
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
@@ -95,7 +99,14 @@ class RawNamespace:
 
     @property
     def passes_through(self) -> bool:
-        return self._server.isolation(Era.LEGACY) is Isolation.SESSION
+        server = self._server
+        if server.isolation(Era.LEGACY) is not Isolation.SESSION:
+            return False
+        crossings = self._dispatcher.crossings.keys()
+        policy = server.config.era
+        return (
+            choose(Era.LEGACY, askable=False, policy=policy, spoken=server.presumed, crossings=crossings) is Era.LEGACY
+        )
 
     @property
     def verbatim(self) -> bool:
@@ -104,6 +115,22 @@ class RawNamespace:
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         server = self._server
         await server.known(self._startup_wait)
+        if era_for(caller, server) is Era.LEGACY:
+            try:
+                result, keep = await self._mirrored(caller, params, session)
+            except EraMismatch:  # of a server that was not known well enough; it is now
+                if era_for(caller, server) is Era.LEGACY:
+                    raise
+            else:
+                if keep or era_for(caller, server) is Era.LEGACY:
+                    return result, keep
+        negotiated = await self._negotiated(key_for(caller, server), None)
+        introduced(caller, params)
+        return initialize_result(negotiated.result, params, server=server.name), True
+
+    async def _mirrored(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
+        """`initialize` at a server that is spoken to in the client's own era."""
+        server = self._server
         if server.isolation(Era.LEGACY) is not Isolation.SESSION:
             negotiated = await self._negotiated(LinkKey(Era.LEGACY, caller.capability_set), None)
             return _offered(negotiated.result, params, negotiated.revision), True
@@ -138,7 +165,7 @@ class RawNamespace:
             raise MethodNotFound("Method not found: initialize")
         if not server.tried.is_set():
             await server.known(self._startup_wait)
-        if message.method in LASTING and caller.session is not None and not self.passes_through:
+        if message.method in LASTING and caller.session is not None and self._shares(caller):
             return await self._changes.interests.serve(server, caller.session, message, wait, back)
         along: Mapping[bytes, bytes] | None = forwarded(headers) if headers is not None else None
         if message.method == LISTEN:
@@ -156,6 +183,10 @@ class RawNamespace:
             with interruptible(wait):
                 await self._mirrors.check(server, caller, message, along)
         return await self._whole(caller, message, wait, back, along)
+
+    def _shares(self, caller: Caller) -> bool:
+        """Whether what a session asks for to last is kept here: its server hears of all sessions on one link."""
+        return not self.passes_through or key_for(caller, self._server).era is Era.MODERN
 
     async def _whole(
         self, caller: Caller, message: Message, wait: Wait, back: Back, along: Mapping[bytes, bytes] | None

@@ -42,6 +42,17 @@ class Isolation(enum.Enum):
     SESSION = "session"
 
 
+class EraPolicy(enum.Enum):
+    """Which era of MCP a server is spoken to in (design: any client to any server)."""
+
+    AUTO = "auto"
+    """The client's, where the server speaks it; otherwise its own, and calls are translated."""
+    MIRROR = "mirror"
+    """The client's, or not at all."""
+    MODERN = "modern"
+    LEGACY = "legacy"
+
+
 @attrs.frozen
 class Links:
     """Bounds on the links of one server, over all keys together."""
@@ -85,6 +96,9 @@ class ServerConfig:
     enabled: bool = True
     description: str = ""
     isolation: Isolation = Isolation.AUTO
+    era: EraPolicy = EraPolicy.AUTO
+    """The era in which the server is spoken to: that of the client where it can be (``auto``), that or none
+    (``mirror``), or always the same."""
     links: Links = Links()
     timeout: Seconds = 60.0
     """Seconds for a call; renewed by progress, up to ``max_timeout``."""

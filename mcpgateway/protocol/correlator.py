@@ -245,12 +245,15 @@ class Correlator:
         return ToCall(pending, _with_subscription(message, "params", pending))
 
     def _without_pointer(self, message: Message, method: str) -> Delivery:
-        if len(self._pending) != 1 or method in _OF_NO_CALL:
+        # What a subscription hears of carries its id (2026-07-28, subscriptions), so that is never it.
+        candidates = [pending for pending in self._pending.values() if pending.method != _LISTEN]
+        if len(candidates) != 1 or method in _OF_NO_CALL:
             return Outside(message)
-        (only,) = self._pending.values()
+        (only,) = candidates
         if method == _LOG:
             # What a server logs while it works for one client is that client's to read, and nobody else's.
-            return Outside(message) if self._cancelled else ToCall(only, message)
+            given_up = any(call.method != _LISTEN for call in self._cancelled.values())
+            return Outside(message) if given_up else ToCall(only, message)
         if not only.alone or any(given_up.alone for given_up in self._cancelled.values()):
             return Outside(message)
         return ToCall(only, message)

@@ -7,7 +7,7 @@ nothing that a server does reaches another.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, TypeAlias
 
 import attrs
@@ -20,6 +20,7 @@ from mcpgateway.config.model import Isolation, ServerConfig
 from mcpgateway.errors import EraMismatch, GatewayError, MethodNotFound, NotTried, ServerTimeout
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
+from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
 from mcpgateway.servers.health import Health, attempts_of
 from mcpgateway.servers.kept import Kept
@@ -100,6 +101,8 @@ class Server:
             changed=self._changed,
         )
         self.spoken = self._links.spoken
+        self._spoken_before: dict[Era, Negotiated | None] = {}
+        """What was known of each era before the server was configured anew, where that was not found out again."""
         self._moved = trio.lowlevel.ParkingLot()
         self.health = Health(
             config.name,
@@ -219,6 +222,7 @@ class Server:
         """
         self.config = config
         self.pipe = config.pipe
+        self._spoken_before |= self.spoken
         self.repeatable.clear()
         self.health.reset(config.recovery)
         self._leases.terms = self._terms()
@@ -365,6 +369,11 @@ class Server:
     def may_speak(self, era: Era) -> bool:
         """Whether the server speaks an era, or might."""
         return self.spoken.get(era, True) is not None
+
+    @property
+    def presumed(self) -> Mapping[Era, Negotiated | None]:
+        """What is known of each era (`spoken`), and of the others what was known before a new configuration."""
+        return {**self._spoken_before, **self.spoken} if self._spoken_before else self.spoken
 
     @property
     def state(self) -> str:

@@ -29,7 +29,7 @@ class Caller:
     """
 
     __slots__ = (
-        *("askable", "capabilities", "capability_set", "era"),
+        *("askable", "capabilities", "capability_set", "client_info", "counterpart", "era"),
         *("handshake", "keys", "principal", "resumes", "revision", "session"),
     )
 
@@ -54,6 +54,15 @@ class Caller:
         self.handshake: Raw | None = None
         self.keys: dict[str, LinkKey] = {}
         """The key of its links to each server, once worked out."""
+        self.client_info: Raw | None = None
+        """What a legacy client says that it is, where its ``initialize`` was answered by the gateway."""
+        self.counterpart: Caller | None = None
+        """It as servers of the other era see it, once worked out."""
+
+    def forget(self, server: str) -> None:
+        """Forget what was worked out about a server."""
+        self.keys.pop(server, None)
+        self.counterpart = None
 
     def __repr__(self) -> str:
         era = "any" if self.era is None else self.era.value

@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
@@ -19,7 +19,7 @@ from mcpgateway.wire.bounds import Bounds, Places
 from mcpgateway.wire.waiting import Wait
 
 if TYPE_CHECKING:
-    from mcpgateway.adapters.base import Link
+    from mcpgateway.jsonrpc import Message
     from mcpgateway.sessions.caller import Caller
 
 ID_BYTES: Final = 1024
@@ -30,6 +30,17 @@ QUESTIONS: Final = 100
 
 USES: Final = 1.0
 """Seconds in which all uses of a session are one, where the order of last use is kept: a call is to cost nothing."""
+
+
+class Asker(Protocol):
+    """Who asked a client something, and gets the answer: a `mcpgateway.adapters.base.Link`, for one."""
+
+    @property
+    def closed(self) -> trio.Event:
+        """Set when nobody waits for an answer any more."""
+
+    async def notify(self, message: Message) -> None:
+        """Take the client's response, under the id that the question came with."""
 
 
 class Session:
@@ -50,8 +61,8 @@ class Session:
         caller.session = self
         self.calls: dict[bytes, Wait] = {}
         """Calls in flight, by the client's raw id."""
-        self.questions: dict[bytes, tuple[Link, bytes]] = {}
-        """Requests of servers that this client has not answered yet, by our raw id: the link, and the server's id."""
+        self.questions: dict[bytes, tuple[Asker, bytes]] = {}
+        """Requests of servers that this client has not answered yet, by our raw id: who asked, and the id."""
         self.streams: set[Wait] = set()
         """Streams that are open for what servers say outside calls."""
         self.outbox = Outbox(outboxes, self)
@@ -114,7 +125,7 @@ class Session:
         wait.end(CallCancelled(reason))
         return True
 
-    def ask(self, link: Link, id: bytes) -> bytes:
+    def ask(self, asker: Asker, id: bytes) -> bytes:
         """Note a server's request and give the id under which the client gets it.
 
         :raises TooBusy: the client has left too many unanswered
@@ -125,12 +136,12 @@ class Session:
             raise TooBusy(f"the client has {QUESTIONS} requests of servers to answer")
         self._asked += 1
         own = b'"gateway-%d"' % self._asked
-        self.questions[own] = (link, id)
+        self.questions[own] = (asker, id)
         return own
 
-    def asked_as(self, link: Link, id: bytes) -> bytes | None:
+    def asked_as(self, asker: Asker, id: bytes) -> bytes | None:
         """The id under which the client knows a server's request; ``None`` once it has answered."""
-        return next((own for own, asked in self.questions.items() if asked == (link, id)), None)
+        return next((own for own, asked in self.questions.items() if asked == (asker, id)), None)
 
     def __repr__(self) -> str:
         return f"<Session {self.namespace or '/'} {self.caller!r} {len(self.calls)} calls>"

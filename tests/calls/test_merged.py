@@ -11,7 +11,7 @@ import trio
 from mcpgateway import jsonrpc
 from mcpgateway.calls.merged import MISSING_META
 from mcpgateway.catalog.items import SERVER_META
-from mcpgateway.config.model import Config, InProcessServer, NamespaceConfig
+from mcpgateway.config.model import Config, EraPolicy, InProcessServer, NamespaceConfig, ServerConfig
 from mcpgateway.errors import InvalidParams, MethodNotFound, UnsupportedVersion
 from mcpgateway.gateway import Gateway
 from mcpgateway.jsonrpc import Message, members_of, value_of
@@ -68,6 +68,11 @@ class Circles(Library):
 
 def adapter(name: str, make: type[Library]) -> Counting:
     return Counting(name, make, eras={Era.LEGACY})
+
+
+def mirrored(*servers: str) -> dict[str, ServerConfig]:
+    """Servers that are spoken to in their clients' era or not at all."""
+    return {name: InProcessServer(name, module="m:s", era=EraPolicy.MIRROR) for name in servers}
 
 
 def missing(reply_result: dict[str, object]) -> object:
@@ -173,7 +178,8 @@ async def test_a_server_that_crashes_keeps_its_names_and_is_named(autojump_clock
 
 
 async def test_servers_of_the_other_era_are_named(autojump_clock: trio.testing.MockClock) -> None:
-    async with gateway_of(library("old", eras={Era.LEGACY}), library("new", eras={Era.MODERN})) as gateway:
+    servers = library("old", eras={Era.LEGACY}), library("new", eras={Era.MODERN})
+    async with gateway_of(*servers, configs=mirrored("old", "new")) as gateway:
         await gateway.ready()
         for caller, there, away in ((legacy(), "old", "new"), (modern(), "new", "old"), (legacy(), "old", "new")):
             got = await ask(space(gateway), caller, "tools/list")
@@ -189,7 +195,8 @@ async def test_servers_of_the_other_era_are_named(autojump_clock: trio.testing.M
 async def test_where_nobody_speaks_the_clients_era_the_handshake_says_so(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    async with gateway_of(library("a", eras={Era.MODERN}), library("b", eras={Era.MODERN})) as gateway:
+    servers = library("a", eras={Era.MODERN}), library("b", eras={Era.MODERN})
+    async with gateway_of(*servers, configs=mirrored("a", "b")) as gateway:
         await gateway.ready()
         with pytest.raises(UnsupportedVersion, match="only the modern era of MCP, the client the legacy era"):
             await space(gateway).initialize(legacy(), handshake(), "id")

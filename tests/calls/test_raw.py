@@ -10,7 +10,7 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.calls.raw import RawNamespace
 from mcpgateway.catalog.rules import ToolRules
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation
+from mcpgateway.config.model import Config, EraPolicy, HttpServer, InProcessServer, Isolation
 from mcpgateway.errors import EraMismatch, ErrorReply, InvalidParams, ServerUnavailable
 from mcpgateway.jsonrpc import members_of, value_of
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
@@ -113,7 +113,8 @@ async def test_a_modern_clients_headers_go_along_and_nothing_else_does(autojump_
 async def test_eras_that_differ_give_an_error_that_names_both(
     eras: Era, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with gateway_of(library("a", eras={eras})) as gateway:
+    mirror = InProcessServer("a", module="m:s", era=EraPolicy.MIRROR)
+    async with gateway_of(library("a", eras={eras}), configs={"a": mirror}) as gateway:
         await gateway.ready()
         caller = modern() if eras is Era.LEGACY else legacy()
         with pytest.raises(EraMismatch, match=rf"speaks only the {eras.value} era of MCP, the client the \w+ era"):

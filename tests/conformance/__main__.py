@@ -81,11 +81,17 @@ def _runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell
 def _server_runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell, Pair]]:
     with ExitStack() as stack:
         url = stack.enter_context(legs.fixture(suite, scratch))
-        servers = {legs.HTTP: {"url": url}, legs.STDIO: legs.fixture_over_stdio(suite)}
+        modern = stack.enter_context(legs.fixture(suite, scratch, "modern"))
+        servers = {
+            legs.HTTP: {"url": url},
+            legs.STDIO: legs.fixture_over_stdio(suite),
+            legs.MODERN_HTTP: {"url": modern},
+            legs.MODERN_STDIO: legs.fixture_over_stdio(suite, "modern"),
+        }
         base = stack.enter_context(legs.gateway(servers, scratch))
         direct = {leg: _server_run(suite, leg, url, scratch / "direct") for leg in wanted}
         for name in servers:
-            for leg in wanted:
+            for leg in (each for each in wanted if each in legs.BRIDGED_LEGS.get(name, wanted)):
                 yield Cell(name, leg), (direct[leg], _server_run(suite, leg, f"{base}/mcp/{name}", scratch / name))
 
 

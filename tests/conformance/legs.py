@@ -48,24 +48,32 @@ CLIENT_LEGS: Final = {
 """The client scenarios that a gateway has a part in; the others are about OAuth at the server."""
 HTTP, STDIO, MOCK = "http", "stdio", "mock"
 """What is behind the gateway: the fixture server over Streamable HTTP or stdio, or the suite's own mock server."""
+MODERN_HTTP, MODERN_STDIO = "modern-http", "modern-stdio"
+"""The same as a server that speaks only 2026-07-28."""
+BRIDGED_LEGS: Final[Mapping[str, tuple[str, ...]]] = {
+    MODERN_HTTP: ("s2506", "s2511"),
+    MODERN_STDIO: ("s2506", "s2511"),
+}
+"""The legs whose client is of another era than the server behind the gateway. They are compared with the same legs
+against the server that speaks both."""
 _TIMEOUT_MS: Final = 15_000
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
 _FIXTURE: Final = str(Path(__file__).with_name("fixture_server.py"))
 
 
 @contextmanager
-def fixture(suite: Suite, scratch: Path) -> Iterator[str]:
+def fixture(suite: Suite, scratch: Path, era: str = "both") -> Iterator[str]:
     """The fixture server over HTTP; its URL."""
-    port, log = free_port(), scratch / "fixture.log"
-    command = [str(suite.python), _FIXTURE, str(suite.everything_server), str(port)]
+    port, log = free_port(), scratch / f"fixture-{era}.log"
+    command = [str(suite.python), _FIXTURE, str(suite.everything_server), str(port), era]
     with running(command, log) as process:
         wait_for_port(port, process, log)
         yield f"http://127.0.0.1:{port}/mcp"
 
 
-def fixture_over_stdio(suite: Suite) -> dict[str, Any]:
+def fixture_over_stdio(suite: Suite, era: str = "both") -> dict[str, Any]:
     """The configuration of the fixture server as a child of the gateway."""
-    return {"command": str(suite.python), "args": [_FIXTURE, str(suite.everything_server), "stdio"]}
+    return {"command": str(suite.python), "args": [_FIXTURE, str(suite.everything_server), "stdio", era]}
 
 
 @contextmanager

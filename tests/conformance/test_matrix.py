@@ -46,7 +46,9 @@ def test_the_committed_matrix_has_every_leg_and_counts_the_known_differences() -
     rows = matrix.load()
 
     servers = [(server, leg) for server in (legs.HTTP, legs.STDIO) for leg in legs.SERVER_LEGS]
-    assert [(row.server, row.leg) for row in rows] == [*servers, *((legs.MOCK, leg) for leg in legs.CLIENT_LEGS)]
+    bridged = [(server, leg) for server, some in legs.BRIDGED_LEGS.items() for leg in some]
+    clients = [(legs.MOCK, leg) for leg in legs.CLIENT_LEGS]
+    assert [(row.server, row.leg) for row in rows] == [*servers, *bridged, *clients]
     for row in rows:
         assert row.known == sum(entry.cell == Cell(row.server, row.leg) for entry in KNOWN)
 
@@ -66,6 +68,17 @@ def test_over_stdio_only_event_streams_differ() -> None:
     rows = [row for row in matrix.load() if row.server == legs.STDIO]
     assert [row for row in rows if row.direct != row.through] == []
     assert {entry.scenario for entry in KNOWN if entry.cell.server == legs.STDIO} <= {
+        "server-sse-polling",
+        "server-sse-multiple-streams",
+    }
+
+
+@pytest.mark.parametrize("server", [legs.MODERN_HTTP, legs.MODERN_STDIO])
+def test_across_the_eras_only_event_streams_differ(server: str) -> None:
+    """Every scenario passes all the same; what differs is what the other era does not have."""
+    rows = [row for row in matrix.load() if row.server == server]
+    assert [row for row in rows if row.direct != row.through] == []
+    assert {entry.scenario for entry in KNOWN if entry.cell.server == server} <= {
         "server-sse-polling",
         "server-sse-multiple-streams",
     }

@@ -455,16 +455,33 @@ async def test_a_subscription_lasts_until_it_is_cancelled(kind: str, name: str) 
             await trio.testing.wait_all_tasks_blocked(0.001)
 
 
-@pytest.mark.parametrize("era", Era)
-async def test_a_server_of_the_other_era_says_so(kind: str, era: Era) -> None:
-    async with site(adapters("one", eras=frozenset(set(Era) - {era}))) as gateway:
-        async with connected(kind, gateway) as client:
-            if era is Era.LEGACY:
-                params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t"}}
-                answer = await client.ask(request(1, "initialize", params))
-            else:
-                answer = await client.modern(call(1, "echo"))
-            assert answer["error"]["data"]["client_era"] == era.value
+async def test_a_server_of_the_other_era_says_so(kind: str) -> None:
+    async with site(adapters("one", eras=frozenset({Era.LEGACY}))) as gateway, connected(kind, gateway) as client:
+        answer = await client.modern(call(1, "echo"))
+        assert answer["error"]["data"]["client_era"] == "modern"
+
+
+@pytest.mark.requirement("5.legacy-client")
+@pytest.mark.parametrize("name", ["one", ""])
+async def test_a_legacy_client_of_a_modern_server_is_asked_and_hears_of_changes(kind: str, name: str) -> None:
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway, connected(kind, gateway, name) as client:
+        await client.initialize({"elicitation": {}})
+        await client.send(call(1, exposed(name, "ask")))
+        question = await client.receive()
+        assert question["method"] == "elicitation/create"
+        said = {"action": "accept", "content": {"name": "Ada"}}
+        await client.send({"jsonrpc": "2.0", "id": question["id"], "result": said})
+        reply = await client.receive()
+        assert reply["id"] == 1
+        assert reply["result"]["structuredContent"]["inputResponses"] == {"name": said}
+
+        while not gateway.gateway.changes.statistics().listening:
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        await client.ask(call(2, exposed(name, "notify")))
+        told = client.told.pop() if client.told else await client.receive()
+        assert told["method"] == "notifications/tools/list_changed"
+        assert "_meta" not in told.get("params", {})
 
 
 # ---- what goes wrong -------------------------------------------------------------------------------------------------

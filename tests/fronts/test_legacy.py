@@ -369,17 +369,56 @@ async def test_a_dead_server_is_named_and_the_others_listed() -> None:
 
 
 @pytest.mark.parametrize("path", ["/mcp/one", "/mcp"])
-async def test_a_legacy_client_of_a_modern_server_is_told_both_eras(path: str) -> None:
+async def test_a_client_of_a_modern_server_has_a_session_here_and_is_asked_on_the_stream_of_its_call(path: str) -> None:
     async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
-        client = await gateway.dial()
-        answer = await client.post(path, request("i", "initialize", {"protocolVersion": LEGACY, "capabilities": {}}))
+        client, second = await gateway.dial(), await gateway.dial()
+        session = await client.initialize(path, capabilities={"elicitation": {}})
+        echo, ask = (tool if path == "/mcp/one" else f"one_{tool}" for tool in ("echo", "ask"))
+        assert text(await session.post(client, call(1, echo, {"text": "hello"}))) == "hello"
+        await session.start(client, call(2, ask))
+        (question,) = await client.until(1)
+        content = {"action": "accept", "content": {"name": "Ada"}}
+        answered = {"jsonrpc": "2.0", "id": question["id"], "result": content}
+        assert (await session.post(second, answered)).status == 202
+        answer = await client.answer()
 
-        problem = answer.json["error"]
-        assert (answer.status, answer.json["id"]) == (400, "i")
-        assert "modern" in problem["message"]
-        assert "legacy" in problem["message"]
-        assert problem["data"]["client_era"] == "legacy"
-        assert problem["data"]["server_era"] == "modern"
+        assert question["method"] == "elicitation/create"
+        assert events(answer)[-1]["id"] == 2
+        result = events(answer)[-1]["result"]
+        assert result["structuredContent"]["inputResponses"] == {"name": content}
+        assert "resultType" not in result
+
+
+async def test_a_call_outlives_the_client_that_leaves_while_it_is_asked_and_ends_with_its_session() -> None:
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
+        first, leaving, other = [await gateway.dial() for _ in range(3)]
+        session = await other.initialize("/mcp/one", {"elicitation": {}})
+        for client, id in ((first, 1), (leaving, 2)):
+            await session.start(client, call(id, "ask"))
+            await client.until(1)
+        await leaving.aclose()
+        (kept,) = gateway.gateway.sessions
+        assert len(kept.questions) == 2
+        deleted = await other.ask("DELETE", "/mcp/one", headers=session.headers)
+        await first.answer()
+
+        assert deleted.status == 200
+        assert kept.questions == {}
+        assert kept.calls == {}
+
+
+async def test_a_batch_of_a_client_of_a_modern_server_may_be_asked() -> None:
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway:
+        client, other = await gateway.dial(), await gateway.dial()
+        session = await client.initialize("/mcp/one", {"elicitation": {}}, "2025-03-26")
+        await session.start(client, [call(1, "ask"), call(2, "echo", {"text": "hi"})])
+        while not (questions := [each for each in await client.until(1) if each.get("method")]):
+            await client.more()
+        said = {"jsonrpc": "2.0", "id": questions[0]["id"], "result": {"action": "decline"}}
+        await session.post(other, said)
+        replies = [each for each in events(await client.answer()) if "result" in each]
+
+        assert sorted(reply["id"] for reply in replies) == [1, 2]
 
 
 # ---- pages -----------------------------------------------------------------------------------------------------------

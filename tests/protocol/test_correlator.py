@@ -354,6 +354,18 @@ def test_without_a_pointer_a_message_is_not_guessed_at() -> None:
     assert isinstance(correlator.received(a_question()), Outside), "two calls"
 
 
+def test_a_log_beside_subscriptions_is_that_of_the_call() -> None:
+    correlator = Correlator()
+    correlator.cancel(listening(correlator, 1), "")
+    listening(correlator, 2)
+    assert isinstance(correlator.received(a_log("nobody's")), Outside)
+    call, _ = correlator.begin(a_request())
+    delivery = correlator.received(a_log("of the call"))
+
+    assert isinstance(delivery, ToCall)
+    assert delivery.pending is call
+
+
 def test_the_log_of_a_cancelled_call_is_not_shown_to_the_next() -> None:
     correlator = Correlator()
     first, _ = correlator.begin(a_request())

@@ -1,0 +1,68 @@
+"""Which arguments of a tool our own requests to a modern server over HTTP mirror in headers.
+
+The tools' schemas say it (MCP 2026-07-28, transports, "Custom Headers"); a client of another transport or era has no
+such headers, so the gateway makes them. It lists the tools when one is first called, and again when the server says
+that header and body differ: the tool may have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TypeAlias
+from weakref import WeakKeyDictionary
+
+import trio
+
+from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.listing import fetch
+from mcpgateway.calls.mirrors import PATIENCE, parameters_of
+from mcpgateway.calls.targets import named
+from mcpgateway.catalog.items import Kind
+from mcpgateway.errors import GatewayError, InvalidParams
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.param_headers import HeaderParameter
+from mcpgateway.servers.server import Server
+from mcpgateway.sessions.caller import Caller
+from mcpgateway.wire.waiting import Wait, interruptible
+
+_Marks: TypeAlias = "Mapping[str, tuple[HeaderParameter, ...]]"
+
+
+class Marks:
+    """What the tools of servers over HTTP mirror, by server and name; nothing is kept of tools that mirror nothing."""
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self._known: WeakKeyDictionary[Server, _Marks] = WeakKeyDictionary()
+        self._listing: WeakKeyDictionary[Server, trio.Lock] = WeakKeyDictionary()
+        """One listing of a server at a time: the others take what it found."""
+
+    async def of(
+        self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
+    ) -> tuple[HeaderParameter, ...]:
+        """The mirrored arguments of a ``tools/call`` of a modern ``caller``; ``anew`` lists before it answers."""
+        if message.method != "tools/call":
+            return ()
+        seen = self._known.get(server)
+        if seen is None or anew:
+            with interruptible(wait):
+                async with self._listing.setdefault(server, trio.Lock()):
+                    if self._known.get(server) is seen:
+                        await self._list(server, caller)
+        known = self._known.get(server)
+        if not known:
+            return ()
+        try:
+            return known.get(named(message, "name"), ())
+        except InvalidParams:
+            return ()  # the server's to refuse
+
+    async def _list(self, server: Server, caller: Caller) -> None:
+        """List the tools; where the server cannot, the call itself finds out more."""
+        with trio.move_on_after(PATIENCE):
+            try:
+                listing = await fetch(self._dispatcher, server, caller, Kind.TOOLS)
+            except GatewayError:
+                return
+            marked = {item.name: parameters_of(item) for item in (listing.items if listing else ())}
+            self._known[server] = {name: parameters for name, parameters in marked.items() if parameters}
