@@ -186,6 +186,7 @@ class Parking:
         call.enter(visitor)
         if call.outcome is not None:
             place.claimed.set()
+            self._leave(place)
         return await self._visited(call, visitor, answers)
 
     def _find(self, state: str, binding: Sequence[str]) -> _Place:

@@ -127,6 +127,10 @@ class Leases:
         try:
             with trio.move_on_after(seconds):
                 await waiter.settled.wait()
+        except BaseException:
+            if waiter.slot is not None:  # granted after it was cancelled, and before it could say so
+                self.release(waiter.slot)
+            raise
         finally:
             self._waiters.pop(waiter, None)
         if waiter.slot is not None:
