@@ -604,6 +604,7 @@ BRIDGING = (
         MODERN,
         "the call is parked and the client gets input_required with sealed state",
         "tests/calls/test_parking.py::test_a_question_parks_the_call_and_its_answer_brings_the_reply",
+        "tests/fronts/test_parked.py::test_a_question_is_a_result_and_its_answer_another_request",
     ),
     bridge(
         "asks",
@@ -721,6 +722,7 @@ BRIDGING = (
         MODERN,
         "a closed stream cancels; a parked call lives until its TTL",
         "tests/calls/test_modern_clients.py::test_a_closed_stream_cancels_at_the_server",
+        "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
         "tests/calls/test_parking.py::test_a_client_that_does_not_come_again_has_its_call_cancelled_and_its_link_closed",
     ),
     bridge(
@@ -741,6 +743,7 @@ BRIDGING = (
         MODERN,
         "-32002, -32042 and lost sessions mapped",
         "tests/calls/test_modern_clients.py::test_errors_are_those_of_the_clients_era",
+        "tests/fronts/test_parked.py::test_errors_have_the_status_of_the_clients_era",
     ),
     bridge(
         "errors",
@@ -1754,6 +1757,7 @@ PROMISES = (
         "tests/calls/test_parking.py::test_a_client_that_goes_while_it_is_there_ends_the_call",
         "tests/calls/test_parking.py::test_a_server_that_dies_while_its_client_is_away_is_told_to_the_client",
         "tests/calls/test_listening.py::test_a_malformed_filter_is_refused",
+        "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),
     promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
     promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),

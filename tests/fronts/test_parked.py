@@ -1,0 +1,114 @@
+"""Modern clients over HTTP in front of legacy servers, over HTTP and in memory: what they get byte by byte."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.testing.http import serve_fixture
+from tests.fronts.site import POST, Client, Site, adapters, call, modern, request, site
+
+LEGACY_ONLY = frozenset({Era.LEGACY})
+META = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+ADA = {"action": "accept", "content": {"name": "Ada"}}
+BEHIND = pytest.mark.parametrize("over_http", [True, False], ids=["http", "memory"])
+
+
+@asynccontextmanager
+async def legacy_site(*, over_http: bool) -> AsyncIterator[Site]:
+    """A gateway in front of one legacy server."""
+    if not over_http:
+        async with site(adapters("one", eras=LEGACY_ONLY)) as gateway:
+            yield gateway
+        return
+    async with serve_fixture(eras=LEGACY_ONLY) as fixture, site(urls={"one": fixture.url}) as gateway:
+        yield gateway
+
+
+def asking(id: object, **retry: object) -> dict[str, Any]:
+    return call(id, "ask", None, _meta=META, **retry)
+
+
+def health(gateway: Site) -> tuple[int, int]:
+    parking = gateway.gateway.statistics().parking
+    return parking.parked, parking.running
+
+
+@pytest.mark.requirement("bridge.asks.modern-to-legacy")
+@BEHIND
+@pytest.mark.parametrize("path", ["/mcp/one", "/mcp"])
+async def test_a_question_is_a_result_and_its_answer_another_request(path: str, over_http: bool) -> None:
+    async with legacy_site(over_http=over_http) as gateway:
+        client = await gateway.dial()
+        name = "ask" if path == "/mcp/one" else "one_ask"
+        asked = await client.modern(path, call("a", name, None, _meta=META))
+        result = asked.json["result"]
+        shown = (await client.ask("GET", "/health")).json["parking"]
+        retry = {"requestState": result["requestState"], "inputResponses": {"name": ADA}}
+        answered = await (await gateway.dial()).modern(path, call("b", name, None, _meta=META, **retry))
+        again = await client.modern(path, call("c", name, None, _meta=META, **retry))
+
+        assert (asked.status, asked.json["id"], result["resultType"]) == (200, "a", "input_required")
+        assert result["inputRequests"]["name"]["method"] == "elicitation/create"
+        assert (shown["parked"], shown["limit"]) == (1, 1000)
+        assert (answered.status, answered.json["id"]) == (200, "b")
+        assert answered.json["result"]["structuredContent"]["result"] == ADA
+        assert (again.status, again.json["id"], again.json["error"]["code"]) == (400, "c", -32602)
+        assert health(gateway) == (0, 0)
+
+
+@pytest.mark.requirement("bridge.cancel.modern-to-legacy", "5.bad")
+@BEHIND
+async def test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked(over_http: bool) -> None:
+    async with legacy_site(over_http=over_http) as gateway:
+        client = await gateway.dial()
+        state = (await client.modern("/mcp/one", asking(1))).json["result"]["requestState"]
+        await client.aclose()
+        caller = await gateway.dial()
+        message, headers = modern(call(2, "slow", {"name": "mine"}, _meta=META))
+        await caller.start("POST", "/mcp/one", message, {**POST, **headers})
+        while health(gateway) != (1, 2):
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        await caller.aclose()
+        while health(gateway) != (1, 1):
+            await trio.testing.wait_all_tasks_blocked(0.001)
+        retry = asking(3, requestState=state, inputResponses={"name": ADA})
+        answered = await (await gateway.dial()).modern("/mcp/one", retry)
+
+        assert answered.json["result"]["structuredContent"]["result"] == ADA
+
+
+@BEHIND
+async def test_a_gateway_that_ends_does_not_wait_for_parked_calls(over_http: bool) -> None:
+    async with legacy_site(over_http=over_http) as gateway:
+        client: Client = await gateway.dial()
+        await client.modern("/mcp/one", asking(1))
+        assert health(gateway) == (1, 1)
+    assert health(gateway)[1] == 0
+
+
+@pytest.mark.requirement("bridge.errors.modern-to-legacy")
+@BEHIND
+@pytest.mark.parametrize(
+    ("message", "status", "code"),
+    [
+        (request(1, "ping"), 404, -32601),
+        (request(1, "x/unknown"), 404, -32601),
+        (call(1, "none such"), 400, -32602),
+        (call(1, "fail"), 200, 1234),
+        (call(1, "echo", None, _meta={"io.modelcontextprotocol/logLevel": "loud"}), 400, -32602),
+    ],
+    ids=["removed", "unknown method", "unknown tool", "the server's own", "log level"],
+)
+async def test_errors_have_the_status_of_the_clients_era(
+    over_http: bool, message: dict[str, Any], status: int, code: int
+) -> None:
+    async with legacy_site(over_http=over_http) as gateway:
+        answer = await (await gateway.dial()).modern("/mcp/one", message)
+
+        assert (answer.status, answer.json["id"], answer.json["error"]["code"]) == (status, 1, code)
