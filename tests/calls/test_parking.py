@@ -123,7 +123,7 @@ async def test_what_the_client_did_not_declare_it_is_not_asked(autojump_clock: t
         done = await quiz(namespace, [SAMPLE, ROOTS, url, {"method": "x/odd"}, {"method": "ping"}]).send()
         plain = await quiz(namespace, [NAME], capabilities=b"{}").send()
 
-        assert given(done) == [-32601, -32601, -32601, -32601, {}]
+        assert sorted(given(done), key=str) == [-32601, -32601, -32601, -32601, {}]  # the ping may be answered first
         assert parking(gateway).parked == 0
         assert given(plain) == [-32601]
 

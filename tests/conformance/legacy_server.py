@@ -95,14 +95,14 @@ def replace(ask: Callable[[Any], Awaitable[str]]) -> None:
     """Put a tool in the place of the one that does the same in the modern era."""
     name = f"test_input_required_result_{ask.__name__}"
 
-    async def tool(ctx: Context) -> str:
+    async def tool(ctx: Context) -> str:  # type: ignore[valid-type]  # known at run time
         return await ask(ctx)
 
     everything.mcp.remove_tool(name)
     everything.mcp.add_tool(tool, name=name, description="Asks during the call.")
 
 
-async def prompt(ctx: Context) -> list[Any]:
+async def prompt(ctx: Context) -> list[Any]:  # type: ignore[valid-type]  # known at run time
     context = (await elicit(ctx, "What context should the prompt use?", "context")).get("context")
     content = everything.TextContent(type="text", text=f"Use the following context: {context}")
     return [everything.UserMessage(role="user", content=content)]

@@ -14,7 +14,7 @@ from mcpgateway.testing.http import serve_fixture
 from tests.fronts.site import POST, Client, Site, adapters, call, modern, request, site
 
 LEGACY_ONLY = frozenset({Era.LEGACY})
-META = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
+META: dict[str, object] = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
 ADA = {"action": "accept", "content": {"name": "Ada"}}
 BEHIND = pytest.mark.parametrize("over_http", [True, False], ids=["http", "memory"])
 

@@ -50,7 +50,8 @@ class Client:
     async def goes_with_its_answer(self) -> None:
         await self._call.send()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._gone, {"name": ACCEPTED})
+            answers: dict[str, JSON] = {"name": ACCEPTED}
+            nursery.start_soon(self._gone, answers)
             await self._moments()
             self._wait.end(ClientGone("closed"))
 
