@@ -605,6 +605,7 @@ BRIDGING = (
         "the call is parked and the client gets input_required with sealed state",
         "tests/calls/test_parking.py::test_a_question_parks_the_call_and_its_answer_brings_the_reply",
         "tests/fronts/test_parked.py::test_a_question_is_a_result_and_its_answer_another_request",
+        "tests/fronts/test_parked.py::test_on_every_channel_the_answer_may_come_on_another",
     ),
     bridge(
         "asks",

@@ -11,6 +11,7 @@ import trio
 
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.http import serve_fixture
+from tests.fronts.channels import KINDS, connected
 from tests.fronts.site import POST, Client, Site, adapters, call, modern, request, site
 
 LEGACY_ONLY = frozenset({Era.LEGACY})
@@ -112,3 +113,17 @@ async def test_errors_have_the_status_of_the_clients_era(
         answer = await (await gateway.dial()).modern("/mcp/one", message)
 
         assert (answer.status, answer.json["id"], answer.json["error"]["code"]) == (status, 1, code)
+
+
+@pytest.mark.requirement("bridge.asks.modern-to-legacy")
+@pytest.mark.parametrize("kind", KINDS)
+async def test_on_every_channel_the_answer_may_come_on_another(kind: str) -> None:
+    async with legacy_site(over_http=False) as gateway:
+        async with connected(kind, gateway) as client:
+            result = (await client.modern(asking("a")))["result"]
+        retry = {"requestState": result["requestState"], "inputResponses": {"name": ADA}}
+        answered = await (await gateway.dial()).modern("/mcp/one", asking("b", **retry))
+
+        assert result["resultType"] == "input_required"
+        assert answered.json["result"]["structuredContent"]["result"] == ADA
+        assert health(gateway) == (0, 0)
