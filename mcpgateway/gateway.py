@@ -111,6 +111,7 @@ class Gateway:
         self.parking = Parking(self.dispatcher, self.sealer, self.sweeper, config.parking)
         modern = ModernClients(self.dispatcher, self.parking, Listening(self.changes, self.sweeper))
         self.dispatcher.crossings[Era.MODERN] = modern.cross
+        self.dispatcher.crossings_begun[Era.MODERN] = modern.begin
         self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}

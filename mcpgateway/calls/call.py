@@ -45,6 +45,9 @@ Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[N
 Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
 """Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
 
+CrossingBegun: TypeAlias = Callable[[Server, Caller, Message, Wait, Done], bool]
+"""Makes a plain call likewise without a task, or says that it cannot; with the arguments of `Dispatcher.begin`."""
+
 _MODERN = LinkKey(Era.MODERN)
 
 
@@ -157,6 +160,8 @@ class Dispatcher:
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
         self.crossings: dict[Era, Crossing] = {}
         """What translates, by the era of the client."""
+        self.crossings_begun: dict[Era, CrossingBegun] = {}
+        """The same for plain calls that need no task, where that can be."""
         self._sweeper = sweeper
         self._random = random
 
@@ -309,7 +314,10 @@ class Dispatcher:
         if caller.era is None or method in UNBOUNDED or (caller.askable and method in MAY_ASK):
             return False
         key = key_for(caller, server)
-        slot = server.take(key) if key.era is caller.era else None
+        if key.era is not caller.era:
+            crossing = self.crossings_begun.get(caller.era)
+            return crossing is not None and crossing(server, caller, message, wait, done)
+        slot = server.take(key)
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)

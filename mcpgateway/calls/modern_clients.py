@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from functools import partial
+from typing import Final
 
 import trio
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Link, Reply, Request
+from mcpgateway.adapters.base import Back, Continuation, Done, Link, Outcome, Reply, Request
 from mcpgateway.calls.call import Dispatcher, key_for
 from mcpgateway.calls.levels import tell_level, wants_logs
 from mcpgateway.calls.listening import Listening
@@ -36,6 +37,8 @@ from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait, interruptible
 
 log = logging.getLogger("mcpgateway.server")
+
+_ANSWERED_HERE: Final = frozenset({"server/discover", LISTEN})
 
 
 class ModernClients:
@@ -79,6 +82,38 @@ class ModernClients:
         escort = Logging(level) if level is not None and wants_logs(server, level) else None
         reply = await self._dispatcher.straight(server, client, asked, wait, told, escort=escort)
         return replied(server, caller, method, reply)
+
+    def begin(self, server: Server, caller: Caller, message: Message, wait: Wait, done: Done) -> bool:
+        """`cross` without a task, for what is a request and a reply; see `mcpgateway.calls.call.CrossingBegun`."""
+        method = message.method or ""
+        if method in _ANSWERED_HERE:
+            return False
+        try:
+            if level_of(message) is not None or (method in MAY_ASK and parked.state_of(message.params) is not None):
+                return False
+            client = as_legacy(caller)
+            asked = requests.to_legacy(message)
+        except GatewayError:
+            return False  # which `cross` will say
+        outside = partial(self._listening.heard, server, key_for(client, server))
+
+        def settled(outcome: Outcome) -> None:
+            if isinstance(outcome, Reply):
+                try:
+                    outcome = replied(server, caller, method, outcome)
+                except GatewayError as problem:
+                    done(problem)
+                else:
+                    done(outcome)
+            elif isinstance(outcome, Exception):
+                done(outcome)
+            else:
+                done(partial(go_on, outcome))
+
+        async def go_on(continuation: Continuation, back: Back) -> Reply:
+            return replied(server, caller, method, await continuation(ToModern(back, None, outside)))
+
+        return self._dispatcher.begin(server, client, asked, wait, None, settled)
 
     async def _discover(self, server: Server, client: Caller, message: Message, wait: Wait) -> Reply:
         negotiated = server.spoken.get(Era.LEGACY)

@@ -12,7 +12,7 @@ from mcpgateway.adapters.base import Back, Event, Reply
 from mcpgateway.jsonrpc import NULL, Message, members_of, raw_of
 from mcpgateway.protocol import envelope
 from mcpgateway.protocol.revisions import Era
-from mcpgateway.protocol.translation import handshakes, notifications, replies
+from mcpgateway.protocol.translation import notifications, replies
 from mcpgateway.protocol.translation.subscriptions import CHANGES, UPDATED
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
@@ -105,4 +105,4 @@ def replied(server: Server, caller: Caller, method: str, reply: Reply) -> Reply:
 def info_of(server: Server) -> Raw | None:
     """Who a legacy server says it is."""
     negotiated = server.spoken.get(Era.LEGACY)
-    return None if negotiated is None else handshakes.server_info(negotiated.result)
+    return None if negotiated is None else negotiated.info

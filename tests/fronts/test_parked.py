@@ -9,10 +9,15 @@ from typing import Any
 import pytest
 import trio
 
+from mcpgateway.adapters.base import Done
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.servers.server import Server
+from mcpgateway.sessions.caller import Caller
 from mcpgateway.testing.http import serve_fixture
+from mcpgateway.wire.waiting import Wait
 from tests.fronts.channels import KINDS, connected
-from tests.fronts.site import POST, Client, Site, adapters, call, modern, request, site
+from tests.fronts.site import POST, Client, Site, adapters, call, events, modern, request, site
 
 LEGACY_ONLY = frozenset({Era.LEGACY})
 META: dict[str, object] = {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}
@@ -127,3 +132,39 @@ async def test_on_every_channel_the_answer_may_come_on_another(kind: str) -> Non
         assert result["resultType"] == "input_required"
         assert answered.json["result"]["structuredContent"]["result"] == ADA
         assert health(gateway) == (0, 0)
+
+
+async def test_plain_calls_need_no_task_and_cross_all_the_same() -> None:
+    async with legacy_site(over_http=True) as gateway:
+        client = await gateway.dial()
+        begun: list[str] = []
+        dispatcher = gateway.gateway.dispatcher
+        begin = dispatcher.crossings_begun[Era.MODERN]
+
+        def noting(server: Server, caller: Caller, message: Message, wait: Wait, done: Done) -> bool:
+            taken = begin(server, caller, message, wait, done)
+            begun.append(f"{message.method} {taken}")
+            return taken
+
+        dispatcher.crossings_begun[Era.MODERN] = noting
+        await client.modern("/mcp/one", call(0, "echo"))  # which has the link made
+        begun.clear()
+        plain = await client.modern("/mcp/one", call(1, "echo", {"text": "hi"}))
+        steps = await client.modern("/mcp/one", call(2, "progress", {"n": 2}, _meta={"progressToken": "t"}))
+        failed = await client.modern("/mcp/one", call(3, "fail"))
+        retried = await client.modern("/mcp/one", call(4, "echo", requestState="made up"))
+        leveled = await client.modern(
+            "/mcp/one", call(5, "echo", None, _meta={"io.modelcontextprotocol/logLevel": "info"})
+        )
+        ping = await client.modern("/mcp/one", request(6, "ping"))
+
+        assert begun == ["tools/call True"] * 3 + ["tools/call False"] * 2 + ["ping False"]
+        assert plain.json["result"]["resultType"] == "complete"
+        told = events(steps)
+        assert [each.get("method") for each in told] == ["notifications/progress", "notifications/progress", None]
+        assert {each["params"]["progressToken"] for each in told[:2]} == {"t"}
+        assert (told[-1]["id"], told[-1]["result"]["resultType"]) == (2, "complete")
+        assert (failed.status, failed.json["error"]["code"]) == (200, 1234)
+        assert (retried.status, retried.json["error"]["code"]) == (400, -32602)
+        assert leveled.status == 200
+        assert ping.status == 404
