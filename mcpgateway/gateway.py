@@ -22,8 +22,11 @@ from mcpgateway.calls.changes import Changes, ChangesStatistics, Shown
 from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.legacy_clients import LegacyClients
+from mcpgateway.calls.listening import Listening
 from mcpgateway.calls.merged import MergedNamespace
+from mcpgateway.calls.modern_clients import ModernClients
 from mcpgateway.calls.namespace import Namespace
+from mcpgateway.calls.parking import Parking, ParkingStatistics
 from mcpgateway.calls.raw import RawNamespace
 from mcpgateway.calls.watches import Watches
 from mcpgateway.config.differences import Differences, compare
@@ -56,6 +59,7 @@ class GatewayStatistics:
     waits: int
     """Calls and client connections whose deadlines are being kept."""
     changes: ChangesStatistics
+    parking: ParkingStatistics
     clients: Mapping[str, BoundStatistics]
     """What clients hold, by the key of its bound in ``listen.limits``."""
 
@@ -104,6 +108,10 @@ class Gateway:
         watches = Watches(self.dispatcher, interests.subscriptions, self._soon)
         self.changes = Changes(self.sessions, self.namespace, interests, watches, self._soon)
         self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, watches, self.sweeper).call
+        self.parking = Parking(self.dispatcher, self.sealer, self.sweeper, config.parking)
+        modern = ModernClients(self.dispatcher, self.parking, Listening(self.changes, self.sweeper))
+        self.dispatcher.crossings[Era.MODERN] = modern.cross
+        self.dispatcher.crossings_begun[Era.MODERN] = modern.begin
         self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
@@ -122,6 +130,7 @@ class Gateway:
                 for server in self.servers.values():
                     nursery.start_soon(server.run, name=f"server {server.name}")
                 nursery.start_soon(self._run_errands)
+                nursery.start_soon(self.parking.run)
                 task_status.started()
                 await trio.sleep_forever()
             finally:
@@ -148,6 +157,7 @@ class Gateway:
         self.sessions.close_all()
         if self._life is not None:
             self._life.start_soon(self._cut, by)
+        await self.parking.aclose()
         async with trio.open_nursery() as closing:
             for server in (*self.servers.values(), *self._retiring):
                 closing.start_soon(server.stop)
@@ -176,7 +186,12 @@ class Gateway:
     def statistics(self) -> GatewayStatistics:
         servers = tuple(server.statistics() for server in (*self._retiring, *self.servers.values()))
         return GatewayStatistics(
-            servers, len(self.sessions), len(self.sweeper), self.changes.statistics(), self.bounds.statistics()
+            servers,
+            len(self.sessions),
+            len(self.sweeper),
+            self.changes.statistics(),
+            self.parking.statistics(),
+            self.bounds.statistics(),
         )
 
     def _session_ended(self, session: Session) -> None:
@@ -214,6 +229,7 @@ class Gateway:
         self._adapters, self.config = given, config
         self.bounds.change(config.listen.limits)
         self.sessions.idle_timeout = config.listen.limits.session_idle_timeout
+        self.parking.terms = config.parking
         changed = self._reconfigure_servers(servers, differences, made)
         self._reconfigure_namespaces(differences)
         self._forget_keys({*differences.changed, *differences.removed})

@@ -9,12 +9,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.adapters.base import Back, Continuation, Done, Link, NoStream, Outcome, Reply, Request, StreamEnded
 from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
@@ -45,7 +45,20 @@ Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[N
 Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
 """Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
 
+CrossingBegun: TypeAlias = Callable[[Server, Caller, Message, Wait, Done], bool]
+"""Makes a plain call likewise without a task, or says that it cannot; with the arguments of `Dispatcher.begin`."""
+
 _MODERN = LinkKey(Era.MODERN)
+
+
+class Escort(Protocol):
+    """What goes with a call that crosses the eras, on every link on which it is attempted."""
+
+    async def carry(self, slot: Slot, request: Request, back: Back) -> Reply:
+        """Make the call on its leased link: `mcpgateway.adapters.base.Link.call`, and what belongs around it."""
+
+    async def asked(self, link: Link, message: Message) -> None:
+        """Take what the server asks meanwhile."""
 
 
 def era_for(caller: Caller, server: Server) -> Era:
@@ -71,6 +84,8 @@ def _key(caller: Caller, server: Server) -> LinkKey:
             return LinkKey(era, owner=caller.principal)
         if caller.session is not None:
             return LinkKey(era, caller.capability_set, caller.session.id)
+        if caller.pooled:
+            return LinkKey(era, caller.capability_set, caller.principal, pooled=True)
         return LinkKey(era, caller.capability_set, f"stateless {caller.revision}")
     return _MODERN if era is Era.MODERN else LinkKey(era, caller.capability_set)
 
@@ -97,7 +112,7 @@ def is_repeatable(server: Server, message: Message) -> bool:
         return False
 
 
-def _bound(wait: Wait, server: Server) -> None:
+def bound(wait: Wait, server: Server) -> None:
     """Set the deadline of a call: the server's ``timeout``, renewed by progress up to ``max_timeout``.
 
     A call of several rounds has ``max_timeout`` for all of them.
@@ -116,7 +131,7 @@ def _bound(wait: Wait, server: Server) -> None:
 class _Call:
     """A call that has a task: what its attempts have in common."""
 
-    __slots__ = ("back", "caller", "headers", "message", "server", "shown", "wait")
+    __slots__ = ("back", "caller", "escort", "headers", "message", "server", "shown", "wait")
 
     def __init__(
         self,
@@ -126,7 +141,9 @@ class _Call:
         wait: Wait,
         back: Back,
         headers: Mapping[bytes, bytes] | None,
+        escort: Escort | None = None,
     ) -> None:
+        self.escort = escort
         self.server = server
         self.caller = caller
         self.message = message
@@ -143,6 +160,8 @@ class Dispatcher:
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
         self.crossings: dict[Era, Crossing] = {}
         """What translates, by the era of the client."""
+        self.crossings_begun: dict[Era, CrossingBegun] = {}
+        """The same for plain calls that need no task, where that can be."""
         self._sweeper = sweeper
         self._random = random
 
@@ -183,13 +202,14 @@ class Dispatcher:
         wait: Wait,
         back: Back,
         headers: Mapping[bytes, bytes] | None = None,
+        escort: Escort | None = None,
     ) -> Reply:
         """`call` in the era of the caller."""
         if message.method not in UNBOUNDED:
-            _bound(wait, server)
+            bound(wait, server)
         self._sweeper.add(wait)
         try:
-            return await self._persist(_Call(server, caller, message, wait, back, headers))
+            return await self._persist(_Call(server, caller, message, wait, back, headers, escort))
         finally:
             self._sweeper.discard(wait)
 
@@ -238,7 +258,7 @@ class Dispatcher:
             message = message.replace(params=params)
             headers = request_headers(message)
         alone = caller.askable and message.method in MAY_ASK and key.era is Era.LEGACY
-        slot = server.take(key) if key.owner or not alone else None
+        slot = server.take(key) if not alone or key.sessional else None
         if slot is None:
             with interruptible(wait):
                 own = caller.resumes and caller.handshake is not None
@@ -246,13 +266,16 @@ class Dispatcher:
                 slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
         assert slot.link is not None
         request = Request(message, wait, headers, alone=alone or slot.alone)
+        if call.escort is not None:
+            return await self._finish(call, slot, partial(call.escort.carry, slot, request))
         return await self._finish(call, slot, partial(slot.link.call, request))
 
     async def _finish(self, call: _Call, slot: Slot, run: Callable[[Back], Awaitable[Reply]]) -> Reply:
         """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
         server, link = call.server, slot.link
         assert link is not None
-        relay = Relay(call.caller, link, call.back, call.wait)
+        escort = call.escort
+        relay = Relay(call.caller, link, call.back, call.wait, None if escort is None else escort.asked)
         try:
             reply = await run(relay)
         except StreamEnded:
@@ -262,7 +285,8 @@ class Dispatcher:
         except BaseException as problem:
             if isinstance(problem, ServerError):
                 server.health.failed(slot, problem)
-            server.release(slot, close=link.closed.is_set() or (slot.alone and server.pipe and _given_up(problem)))
+            busy = slot.alone and (server.pipe or escort is not None) and _given_up(problem)
+            server.release(slot, close=link.closed.is_set() or busy)
             raise
         finally:
             call.shown = call.shown or relay.used
@@ -290,12 +314,15 @@ class Dispatcher:
         if caller.era is None or method in UNBOUNDED or (caller.askable and method in MAY_ASK):
             return False
         key = key_for(caller, server)
-        slot = server.take(key) if key.era is caller.era else None
+        if key.era is not caller.era:
+            crossing = self.crossings_begun.get(caller.era)
+            return crossing is not None and crossing(server, caller, message, wait, done)
+        slot = server.take(key)
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
         if begin is not None:
-            _bound(wait, server)
+            bound(wait, server)
             flight = _Flight(self, server, slot, caller, message, wait, headers, done)
             self._sweeper.add(wait)
             if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -19,6 +20,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link
 from mcpgateway.calls.call import key_for
 from mcpgateway.calls.interests import Channel, Interests, Soon
+from mcpgateway.calls.listener import Listener
 from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
 from mcpgateway.calls.relay import LOG, may_ask
 from mcpgateway.calls.targets import level_of, named
@@ -111,6 +113,8 @@ class Changes:
         watches.heard, watches.missed = self._news, self._missed
         self.soon = soon
         """Runs an errand of the gateway's."""
+        self.listeners: set[Listener] = set()
+        """Modern clients that listen to legacy servers."""
         self._renewals: dict[_Renewal, bool] = {}
         """Listings being made anew, and whether they have to be once more."""
         self._dropped = 0
@@ -153,6 +157,20 @@ class Changes:
             refusal = jsonrpc.error(id, TooBusy("the client does not take what servers ask it"))
             self.soon(partial(_answer, link, refusal))
 
+    @contextmanager
+    def listening(self, listener: Listener, key: LinkKey) -> Iterator[None]:
+        """Have a modern client hear of a server, on whose link of this key its calls are made."""
+        self.listeners.add(listener)
+        self.interests.listen(listener, [(listener.server, key)])
+        try:
+            yield
+        finally:
+            self.listeners.discard(listener)
+            listener.ended = True
+            listener.outbox.detach()
+            self.interests.listen(listener, ())
+            self.interests.ended(listener)
+
     # ---- from the servers --------------------------------------------------------------------------------------------
 
     def heard(self, server: Server, key: LinkKey, link: Link, message: Message) -> bool:
@@ -163,6 +181,7 @@ class Changes:
             return self._asked(server, key, link, message)
         if message.method in KINDS:
             self._stale(server, key, message.method)
+            self.spread(server, key, message)
             return True
         try:
             for session, told in self._told(server, key, link, message):
@@ -216,6 +235,18 @@ class Changes:
         for uri in interest.uris:
             self._news(channel, jsonrpc.notification(_UPDATED, {"uri": uri}))
 
+    def heard_in_call(self, server: Server, key: LinkKey, message: Message) -> None:
+        """Take what a server said during a modern client's call that no call's stream carries in that era."""
+        if message.method in KINDS:
+            self._stale(server, key, message.method)
+            self.spread(server, key, message)
+            return
+        try:
+            for session, told in self._updated((server, key), message):
+                self._deliver(session, told)
+        except InvalidParams as problem:
+            log.info("server %r sent a malformed %s: %s", server.name, message.method, problem.message)
+
     def _passes_through(self, session: Session) -> bool:
         """Whether a session's subscriptions are its server's own business, so that no book of them is kept here."""
         namespace = self._find(session.namespace)
@@ -248,6 +279,13 @@ class Changes:
         if key.era is Era.LEGACY:  # modern ones are listened to in so many words, and missed likewise
             for method in telling(server):
                 self._stale(server, key, method)
+                self.spread(server, key, jsonrpc.notification(method))
+
+    def spread(self, server: Server, key: LinkKey, message: Message) -> None:
+        """Tell modern clients that listen to a server what it said on one of its links."""
+        for listener in self.listeners:
+            if listener.hears(server, key, message):
+                self._deliver(listener, message)
 
     def _stale(self, server: Server, key: LinkKey, method: str) -> None:
         """Have listings made anew, once for all that see the same, and their sessions told."""
@@ -303,6 +341,8 @@ class Changes:
         self.interests.reconfigured(self._sees)
         self._watches.reconfigured(self._sees, changed)
         for session in self.interests.listeners:
+            if isinstance(session, Listener):
+                continue  # its namespace ends it, if it is concerned
             namespace = self._find(session.namespace)
             channels = [] if namespace is None else _channels(namespace, session)
             self.interests.listen(session, channels)
@@ -321,6 +361,8 @@ class Changes:
             self.soon(partial(self._tell_seen, name, capability_set))
 
     def _sees(self, session: Session, server: Server) -> bool:
+        if isinstance(session, Listener):
+            return session.server is server
         namespace = self._find(session.namespace)
         return namespace is not None and server in namespace.servers
 

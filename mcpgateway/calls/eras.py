@@ -9,7 +9,7 @@ from mcpgateway.config.model import EraPolicy
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era
 
-CROSSED: Final[frozenset[Era]] = frozenset({Era.LEGACY})
+CROSSED: Final[frozenset[Era]] = frozenset(Era)
 """The eras of clients that calls are translated for, where a server does not speak them; see
 `mcpgateway.calls.call.Dispatcher.crossings`."""
 

@@ -217,7 +217,7 @@ class Interests:
         for channel, uri in unwanted:
             self._unsubscribe_soon(channel, uri, session.caller)
         for channel in before:
-            if not channel[1].owner and self._level(channel) is not None:
+            if not channel[1].sessional and self._level(channel) is not None:
                 self._soon(partial(self._relevel, channel))
         self._settle({channel for channel, _ in unwanted} | before.keys())
 
@@ -234,7 +234,7 @@ class Interests:
                 channel[0].kept.discard(channel[1])
 
     def _unsubscribe_soon(self, channel: Channel, uri: str, caller: Caller) -> None:
-        if not channel[1].owner or channel[1].era is Era.MODERN:  # the link of a session goes with it
+        if not channel[1].sessional or channel[1].era is Era.MODERN:  # the link of a session goes with it
             self._soon(partial(self._unsubscribe_for_all, channel, uri, caller))
 
     async def _unsubscribe_for_all(self, channel: Channel, uri: str, caller: Caller) -> None:

@@ -1,8 +1,9 @@
 """Mirrored arguments in front of servers that have no headers (MCP 2026-07-28, transports, "Custom Headers").
 
-A modern client over HTTP mirrors arguments as ``Mcp-Param-*``, and whoever reads both has to compare them. A server
-over HTTP does that itself; in front of a pipe nobody else can, so the gateway does, by the schemas that the server
-lists. It lists them when a tool is first called, and again before it refuses: the tool may have changed.
+A modern client over HTTP mirrors arguments as ``Mcp-Param-*``, and whoever reads both has to compare them. A modern
+server over HTTP does that itself; in front of a pipe, or of a legacy server, nobody else can, so the gateway does, by
+the schemas that the server lists. It lists them when a tool is first called, and again before it refuses: the tool may
+have changed.
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.listing import fetch
 from mcpgateway.calls.targets import named
 from mcpgateway.catalog.items import Item, Kind
+from mcpgateway.config.model import EraPolicy
 from mcpgateway.errors import JSON, GatewayError, HeaderMismatch, InvalidParams
 from mcpgateway.jsonrpc import Message, members_of, value_of
 from mcpgateway.protocol.header_values import encode_value
 from mcpgateway.protocol.headers import NAME
 from mcpgateway.protocol.param_headers import MARK, HeaderParameter, check_parameters, header_parameters
+from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 
@@ -49,7 +52,7 @@ class Mirrors:
 
     def clear(self, server: Server, headers: Mapping[bytes, bytes] | None) -> bool:
         """Whether a ``tools/call`` has nothing to compare, as far as is known. 0.2 µs."""
-        if headers is None or not server.pipe:
+        if headers is None or not (server.pipe or _reads_none(server)):
             return True
         return self._known.get(server.name, _NOTHING).get(headers.get(NAME)) == ()
 
@@ -87,6 +90,11 @@ class Mirrors:
 
     def _has_failed(self, server: Server) -> bool:
         return trio.current_time() < self._failed.get(server.name, -PATIENCE) + PATIENCE
+
+
+def _reads_none(server: Server) -> bool:
+    """Whether a server over HTTP is spoken to in the era that knows of no mirrored arguments."""
+    return not server.may_speak(Era.MODERN) or server.config.era is EraPolicy.LEGACY
 
 
 def _agree(parameters: tuple[HeaderParameter, ...], arguments: JSON, headers: Mapping[bytes, bytes]) -> bool:

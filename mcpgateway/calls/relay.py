@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from msgspec import Raw
 
@@ -21,6 +23,9 @@ log = logging.getLogger("mcpgateway.server")
 
 LOG = "notifications/message"
 
+Asked: TypeAlias = Callable[[Link, Message], Awaitable[None]]
+"""Takes what a server asks during a call, in the place of the client's session."""
+
 
 class Relay:
     """Hands a call's events on to its client.
@@ -30,9 +35,10 @@ class Relay:
     to be at work, and renews the deadline of the call.
     """
 
-    __slots__ = ("_back", "_caller", "_link", "_wait", "asked", "used")
+    __slots__ = ("_ask", "_back", "_caller", "_link", "_wait", "asked", "used")
 
-    def __init__(self, caller: Caller, link: Link, back: Back, wait: Wait) -> None:
+    def __init__(self, caller: Caller, link: Link, back: Back, wait: Wait, ask: Asked | None = None) -> None:
+        self._ask = ask
         self._caller = caller
         self._link = link
         self._back = back
@@ -51,6 +57,9 @@ class Relay:
             elif message is not None and message.method == LOG and not self._wanted(message):
                 return
             await self._back.send(event)
+            return
+        if self._ask is not None:
+            await self._ask(self._link, message)
             return
         session = self._caller.session
         if session is None and message.method == "ping":

@@ -27,6 +27,7 @@ from mcpgateway.config.model import (
     Listen,
     Logging,
     NamespaceConfig,
+    Parking,
     Recovery,
     Secret,
     ServerConfig,
@@ -64,6 +65,7 @@ def check(config: Config, *, servers: Collection[str] | None, is_file: Callable[
     return [
         *_gateway(config),
         *_listen(config.listen, config.insecure, is_file),
+        *_parking(config.parking),
         *_logging(config.logging),
         *_naming(config.naming, ("naming",)),
         *_each("servers", config.servers, lambda server, at: _server(server, at, is_file)),
@@ -114,6 +116,16 @@ def _limits(limits: Limits, at: Address) -> Iterator[Finding]:
     for name in ("bodies_bytes", "bodies_bytes_per_address"):
         if bounds[name] is not None and limits.body_bytes > bounds[name] > 0:
             yield Finding((*at, "body_bytes"), f"is more than {name!r} ({bounds[name]})")
+
+
+def _parking(parking: Parking) -> Iterator[Finding]:
+    yield from _positive(parking, ("ttl",), ("parking",))
+    for key in "max", "max_per_principal":
+        bound = getattr(parking, key)
+        if bound is not None and bound < 1:
+            yield Finding(("parking", key), "must be 1 or more")
+    if parking.max_per_principal is not None and parking.max_per_principal > parking.max > 0:
+        yield Finding(("parking", "max_per_principal"), f"is more than 'max' ({parking.max})")
 
 
 def _logging(logging: Logging) -> Iterator[Finding]:

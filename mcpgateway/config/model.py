@@ -304,6 +304,22 @@ class Limits:
 
 
 @attrs.frozen
+class Parking:
+    """Calls of modern clients that wait for their client's answer to a question of a legacy server.
+
+    Such a call has a link of its server to itself. Where other calls need that and there may be no more
+    (``links.max``), the one that has waited for longest is cancelled.
+    """
+
+    ttl: Seconds = 600.0
+    """Seconds that a client has for its answers; then the call is cancelled at the server."""
+    max: int = 1000
+    """Parked calls; a call whose server asks something when there are as many fails with status 503."""
+    max_per_principal: int | None = None
+    """Parked calls of one principal; ``None``: half of ``max``."""
+
+
+@attrs.frozen
 class Listen:
     host: str = "127.0.0.1"
     port: int = 8080
@@ -348,6 +364,7 @@ class Config:
     """Serve ``/mcp`` and ``/mcp/{server}`` beside configured namespaces; ``None``: only while there are none."""
     logging: Logging = Logging()
     login_shell: LoginShell = LoginShell()
+    parking: Parking = Parking()
     insecure: bool = False
     """Listen on other than loopback without authentication."""
     startup_wait: Seconds = 5.0

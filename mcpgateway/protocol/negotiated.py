@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import attrs
 from msgspec import Raw
 
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.protocol.translation.handshakes import server_info
 
 
 @attrs.frozen
@@ -24,3 +27,8 @@ class Negotiated:
     name: str
     version: str
     stateful: bool
+
+    @cached_property
+    def info(self) -> Raw | None:
+        """Who a legacy server says it is, a raw ``Implementation``; ``None`` where it does not."""
+        return server_info(self.result)

@@ -13,7 +13,7 @@ class Kept:
     """The keys of one server that are to have a link, each with the link that its plain calls were last known to use.
 
     ``carrier`` tells which link that is now; ``relinked`` is called when it has become another one. The link of one
-    client session (a key with an owner) is that session's to have made: it is only watched.
+    client session is that session's to have made: it is only watched.
     """
 
     def __init__(self, carrier: Callable[[LinkKey], Slot | None], relinked: Callable[[LinkKey], None]) -> None:
@@ -31,8 +31,8 @@ class Kept:
         """
         if key in self._slots:
             return True
-        shared = sum(not kept.owner for kept in self._slots)
-        if not key.owner and places is not None and shared >= max(1, places - 1):
+        shared = sum(not kept.sessional for kept in self._slots)
+        if not key.sessional and places is not None and shared >= max(1, places - 1):
             return False
         self._note(key, self._carrier(key))
         return True
@@ -50,7 +50,7 @@ class Kept:
     def absent(self) -> LinkKey | None:
         """A key whose link was lost and is to be made anew."""
         for key, before in self._slots.items():
-            if before is not None and not key.owner and self._carrier(key) is None:
+            if before is not None and not key.sessional and self._carrier(key) is None:
                 return key
         return None
 

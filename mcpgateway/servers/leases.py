@@ -17,7 +17,7 @@ from mcpgateway.adapters.base import Offer
 from mcpgateway.config.model import Isolation
 from mcpgateway.errors import NotTried, ServerError, TooBusy
 from mcpgateway.protocol.revisions import Era
-from mcpgateway.servers.ledger import LinkKey, Open, Queue, Slot, Use, decide
+from mcpgateway.servers.ledger import LinkKey, Open, Queue, Slot, Use, decide, yielding
 from mcpgateway.servers.links import Links
 
 SINGLE: Final = (Isolation.SHARED, Isolation.SESSION)
@@ -99,6 +99,7 @@ class Leases:
             )
         slot = self._grant(key, alone, initialize, hears)
         if slot is None:
+            self._make_room()
             slot = await self._wait(_Waiter(key, alone, initialize, hears))
         if slot.link is None:
             try:
@@ -113,12 +114,23 @@ class Leases:
             self._free[key] = slot
         return slot
 
+    def _make_room(self) -> None:
+        """End a call that only waits for its client: whoever forgets to answer is not to keep everybody else out."""
+        slot = yielding(self._links.slots)
+        if slot is not None and slot.give_up is not None:
+            slot.give_up()
+            slot.give_up = None
+
     async def _wait(self, waiter: _Waiter) -> Slot:
         self._waiters[waiter] = None
         seconds = self.terms.acquire_timeout
         try:
             with trio.move_on_after(seconds):
                 await waiter.settled.wait()
+        except BaseException:
+            if waiter.slot is not None:  # granted after it was cancelled, and before it could say so
+                self.release(waiter.slot)
+            raise
         finally:
             self._waiters.pop(waiter, None)
         if waiter.slot is not None:
@@ -149,6 +161,8 @@ class Leases:
         isolation = self.terms.isolation(key.era)
         places = self.terms.places(isolation)
         exclusive, single = isolation is Isolation.EXCLUSIVE, isolation in SINGLE
+        if key.pooled and isolation is Isolation.SESSION:
+            single = False
         match decide(self._links.slots, key, alone=alone, max=places, exclusive=exclusive, single=single):
             case Queue():
                 return None

@@ -5,7 +5,7 @@ The bound ``max`` is over all keys together. What the rules decide is returned; 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 import attrs
@@ -28,6 +28,14 @@ class LinkKey:
     era: Era
     capabilities: bytes = b""
     owner: str = attrs.field(default="", repr=False)
+    pooled: bool = False
+    """Its owner has no session: the links are leased as ``multiplexed`` ones are where the isolation is ``session``,
+    and closed when they are idle."""
+
+    @property
+    def sessional(self) -> bool:
+        """Whether the link is the other half of a client's session."""
+        return bool(self.owner) and not self.pooled
 
 
 @attrs.define(eq=False)
@@ -50,6 +58,10 @@ class Slot:
     """A call was answered on it."""
     kept: bool = False
     """Somebody listens to what the server says on it."""
+    give_up: Callable[[], None] | None = None
+    """Ends the call that has the link to itself, which only waits for its client, since ``idle_since``."""
+    level: str | None = None
+    """The log level that its server was last told for calls that want logs of their own."""
     problem: ServerError | None = None
     """Why it could not be made."""
 
@@ -63,7 +75,7 @@ class Slot:
         """Whether closing it takes nothing from anybody: idle, not listened to, and no session's state hangs on it."""
         if self.calls or self.kept or self.link is None or self.leaving:
             return False
-        return not self.key.owner or not self.link.negotiated.stateful
+        return not self.key.sessional or not self.link.negotiated.stateful
 
 
 @attrs.frozen
@@ -125,6 +137,11 @@ def decide(
     if max is None or count < max:
         return Open()
     return Queue() if idle is None else Open(evict=idle)
+
+
+def yielding(slots: Iterable[Slot]) -> Slot | None:
+    """The link to be had from a call that only waits for its client: of the one that has waited for longest."""
+    return min((slot for slot in slots if slot.give_up is not None), key=lambda slot: slot.idle_since, default=None)
 
 
 def surplus(slots: Iterable[Slot], *, min: int, idle_before: float) -> list[Slot]:

@@ -30,7 +30,7 @@ class Caller:
 
     __slots__ = (
         *("askable", "capabilities", "capability_set", "client_info", "counterpart", "era"),
-        *("handshake", "keys", "principal", "resumes", "revision", "session"),
+        *("handshake", "keys", "pooled", "principal", "resumes", "revision", "session"),
     )
 
     def __init__(
@@ -52,6 +52,8 @@ class Caller:
         self.session = session
         self.resumes = resumes
         self.handshake: Raw | None = None
+        self.pooled = False
+        """It has no session and never will: where links are sessions, it uses those of a pool."""
         self.keys: dict[str, LinkKey] = {}
         """The key of its links to each server, once worked out."""
         self.client_info: Raw | None = None

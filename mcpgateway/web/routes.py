@@ -65,6 +65,7 @@ def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
         "uptime": round(uptime, 3),
         "ready": gateway.is_ready,
         "sessions": statistics.sessions,
+        "parking": attrs.asdict(statistics.parking),
         "clients": {rule: attrs.asdict(bound) for rule, bound in statistics.clients.items()},
         "servers": {server.name: _server(server) for server in statistics.servers},
         "pool": {server.name: _pool(server) for server in statistics.servers},

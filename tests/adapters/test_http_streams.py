@@ -308,6 +308,7 @@ async def resumed(client: Client, clock: trio.testing.MockClock, wait: Wait | No
     return back
 
 
+@pytest.mark.requirement("bridge.resumability.modern-to-legacy")
 @pytest.mark.requirement("4.http.pool")
 @pytest.mark.parametrize("answer", BREAKS.values(), ids=BREAKS)
 async def test_a_link_that_hears_resumes_a_call_itself(

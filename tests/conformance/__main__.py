@@ -82,16 +82,21 @@ def _server_runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tup
     with ExitStack() as stack:
         url = stack.enter_context(legs.fixture(suite, scratch))
         modern = stack.enter_context(legs.fixture(suite, scratch, "modern"))
+        legacy = stack.enter_context(legs.fixture(suite, scratch, "legacy"))
         servers = {
             legs.HTTP: {"url": url},
             legs.STDIO: legs.fixture_over_stdio(suite),
             legs.MODERN_HTTP: {"url": modern},
             legs.MODERN_STDIO: legs.fixture_over_stdio(suite, "modern"),
+            legs.LEGACY_HTTP: {"url": legacy},
+            legs.LEGACY_STDIO: legs.fixture_over_stdio(suite, "legacy"),
         }
         base = stack.enter_context(legs.gateway(servers, scratch))
         direct = {leg: _server_run(suite, leg, url, scratch / "direct") for leg in wanted}
         for name in servers:
             for leg in (each for each in wanted if each in legs.BRIDGED_LEGS.get(name, wanted)):
+                if name == legs.LEGACY_STDIO:
+                    legs.warm(f"{base}/mcp/{name}")
                 yield Cell(name, leg), (direct[leg], _server_run(suite, leg, f"{base}/mcp/{name}", scratch / name))
 
 

@@ -10,6 +10,7 @@ import json
 import shlex
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,22 +51,27 @@ HTTP, STDIO, MOCK = "http", "stdio", "mock"
 """What is behind the gateway: the fixture server over Streamable HTTP or stdio, or the suite's own mock server."""
 MODERN_HTTP, MODERN_STDIO = "modern-http", "modern-stdio"
 """The same as a server that speaks only 2026-07-28."""
+LEGACY_HTTP, LEGACY_STDIO = "legacy-http", "legacy-stdio"
+"""The same as a server that speaks only the legacy era."""
 BRIDGED_LEGS: Final[Mapping[str, tuple[str, ...]]] = {
     MODERN_HTTP: ("s2506", "s2511"),
     MODERN_STDIO: ("s2506", "s2511"),
+    LEGACY_HTTP: ("s2607",),
+    LEGACY_STDIO: ("s2607",),
 }
 """The legs whose client is of another era than the server behind the gateway. They are compared with the same legs
 against the server that speaks both."""
 _TIMEOUT_MS: Final = 15_000
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
-_FIXTURE: Final = str(Path(__file__).with_name("fixture_server.py"))
+_FIXTURES: Final = {"legacy": "legacy_server.py"}
+"""The fixture servers that are not `fixture_server.py`, by era."""
 
 
 @contextmanager
 def fixture(suite: Suite, scratch: Path, era: str = "both") -> Iterator[str]:
     """The fixture server over HTTP; its URL."""
     port, log = free_port(), scratch / f"fixture-{era}.log"
-    command = [str(suite.python), _FIXTURE, str(suite.everything_server), str(port), era]
+    command = [str(suite.python), *_fixture(suite, era, str(port))]
     with running(command, log) as process:
         wait_for_port(port, process, log)
         yield f"http://127.0.0.1:{port}/mcp"
@@ -73,7 +79,31 @@ def fixture(suite: Suite, scratch: Path, era: str = "both") -> Iterator[str]:
 
 def fixture_over_stdio(suite: Suite, era: str = "both") -> dict[str, Any]:
     """The configuration of the fixture server as a child of the gateway."""
-    return {"command": str(suite.python), "args": [_FIXTURE, str(suite.everything_server), "stdio", era]}
+    return {"command": str(suite.python), "args": _fixture(suite, era, "stdio")}
+
+
+def _fixture(suite: Suite, era: str, where: str) -> list[str]:
+    script = Path(__file__).with_name(_FIXTURES.get(era, "fixture_server.py"))
+    return [str(script), str(suite.everything_server), where, *([] if era in _FIXTURES else [era])]
+
+
+def warm(url: str) -> None:
+    """Have the gateway make the link that modern clients with elicitation use.
+
+    It is a process of its own, and one check of the suite gives a server 600 ms to ask.
+    """
+    revision = SERVER_LEGS["s2607"]
+    prefix = "io.modelcontextprotocol/"
+    meta = {f"{prefix}protocolVersion": revision, f"{prefix}clientCapabilities": {"elicitation": {}}}
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": {"_meta": meta}}
+    headers = {
+        "Content-Type": "application/json",
+        "Accept": "application/json, text/event-stream",
+        "MCP-Protocol-Version": revision,
+        "Mcp-Method": "tools/list",
+    }
+    with urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers), timeout=30) as answer:
+        answer.read()
 
 
 @contextmanager

@@ -63,6 +63,11 @@ def test_the_committed_matrix_shows_no_difference_for_a_server_over_http() -> No
     assert [row for row in matrix.load() if row.server == legs.HTTP and (row.known or row.direct != row.through)] == []
 
 
+def test_modern_clients_of_legacy_servers_miss_only_what_a_legacy_server_does_not_say() -> None:
+    rows = [row for row in matrix.load() if row.server in (legs.LEGACY_HTTP, legs.LEGACY_STDIO)]
+    assert [(row.leg, row.direct, row.through, row.known) for row in rows] == [("s2607", "40/40", "39/40", 5)] * 2
+
+
 def test_over_stdio_only_event_streams_differ() -> None:
     """Every scenario passes all the same; what differs is what a pipe does not have."""
     rows = [row for row in matrix.load() if row.server == legs.STDIO]

@@ -13,7 +13,7 @@ import trio
 import trio.testing
 
 from mcpgateway.app import Service
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Listen
+from mcpgateway.config.model import Config, EraPolicy, HttpServer, InProcessServer, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryAdapter
@@ -215,6 +215,7 @@ async def site(
     listen: Listen | None = None,
     urls: Mapping[str, str] | None = None,
     shutdown_timeout: float = 1.0,
+    era: EraPolicy = EraPolicy.AUTO,
     **options: Any,
 ) -> AsyncIterator[Site]:
     """A gateway that serves over HTTP, by default with one server ``one`` that speaks both eras.
@@ -225,7 +226,7 @@ async def site(
     reached = {name: HttpServer(name, url=url) for name, url in (urls or {}).items()}
     config = Config(
         listen=attrs.evolve(listen or Listen(), port=0),
-        servers={**{name: InProcessServer(name, module="object:given") for name in servers}, **reached},
+        servers={**{name: InProcessServer(name, module="object:given", era=era) for name in servers}, **reached},
         shutdown_timeout=shutdown_timeout,
         startup_wait=1.0,
         list_timeout=1.0,

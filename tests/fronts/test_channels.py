@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from mcpgateway import jsonrpc
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.model import EraPolicy, Limits, Listen
 from mcpgateway.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -455,10 +455,16 @@ async def test_a_subscription_lasts_until_it_is_cancelled(kind: str, name: str) 
             await trio.testing.wait_all_tasks_blocked(0.001)
 
 
-async def test_a_server_of_the_other_era_says_so(kind: str) -> None:
-    async with site(adapters("one", eras=frozenset({Era.LEGACY}))) as gateway, connected(kind, gateway) as client:
-        answer = await client.modern(call(1, "echo"))
-        assert answer["error"]["data"]["client_era"] == "modern"
+@pytest.mark.parametrize("era", Era)
+async def test_a_server_of_the_other_era_says_so(kind: str, era: Era) -> None:
+    async with site(adapters("one", eras=frozenset(set(Era) - {era})), era=EraPolicy.MIRROR) as gateway:
+        async with connected(kind, gateway) as client:
+            if era is Era.LEGACY:
+                params = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t"}}
+                answer = await client.ask(request(1, "initialize", params))
+            else:
+                answer = await client.modern(call(1, "echo"))
+            assert answer["error"]["data"]["client_era"] == era.value
 
 
 @pytest.mark.requirement("5.legacy-client")

@@ -182,17 +182,18 @@ async def test_an_unknown_revision_is_told_those_that_are_served() -> None:
         assert problem["data"] == {"supported": [MODERN], "requested": "2027-01-01"}
 
 
+@pytest.mark.requirement("bridge.handshake.modern-to-legacy")
 @pytest.mark.parametrize("path", ["/mcp/one", "/mcp"])
-async def test_a_modern_client_of_a_legacy_server_is_told_both_eras(path: str) -> None:
+async def test_a_modern_client_discovers_a_legacy_server(path: str) -> None:
     async with site(adapters("one", eras=frozenset({Era.LEGACY}))) as gateway:
         answer = await (await gateway.dial()).modern(path, request("d", "server/discover"))
 
-        problem = answer.json["error"]
-        assert (answer.status, answer.json["id"]) == (400, "d")
-        assert "modern" in problem["message"]
-        assert "legacy" in problem["message"]
-        assert problem["data"]["client_era"] == "modern"
-        assert problem["data"]["server_era"] == "legacy"
+        found = answer.json["result"]
+        assert (answer.status, answer.json["id"]) == (200, "d")
+        assert (found["resultType"], found["supportedVersions"]) == ("complete", [MODERN])
+        assert (found["ttlMs"], found["cacheScope"]) == (0, "private")
+        assert found["capabilities"]["tools"] == {"listChanged": True}
+        assert found["_meta"]["io.modelcontextprotocol/serverInfo"]["name"]
 
 
 async def test_sessions_are_ignored() -> None:

@@ -435,6 +435,22 @@ async def test_a_waiter_who_gives_up_loses_its_place_and_no_link(autojump_clock:
         server.release(await server.acquire(LEGACY))
 
 
+async def test_a_waiter_who_gives_up_as_it_gets_its_link_gives_it_back(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    config = pipe_config(Isolation.EXCLUSIVE, max=1)
+    async with running(Counting(eras={Era.LEGACY}), config) as server, trio.open_nursery() as nursery:
+        slot = await server.acquire(LEGACY)
+        scope = trio.CancelScope()
+        nursery.start_soon(give_up, scope, server)
+        await trio.testing.wait_all_tasks_blocked()
+        scope.cancel(reason="gives up")  # it does not run before the link is free
+        server.release(slot)
+        await trio.testing.wait_all_tasks_blocked()
+        assert server._leases.calls == 0
+        server.release(await server.acquire(LEGACY))
+
+
 async def give_up(scope: trio.CancelScope, server: Server) -> None:
     with scope:
         await server.acquire(LEGACY)
