@@ -24,8 +24,8 @@ class Servers:
 
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Every kind of server: two from the registries, one of them over both transports, and an SDK server over HTTP and
-    in process. Those over HTTP are running."""
+    """Every kind of server: two from the registries, one of them over both transports and once more for clients of its
+    own era only, and an SDK server over HTTP and in process. Those over HTTP are running."""
     folder = tmp_path_factory.mktemp("servers")
     (time_command,) = registries.time_server()
     everything = registries.everything_server()
@@ -42,6 +42,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             {
                 "time": {"command": time_command},
                 "everything": {"command": everything[0], "args": [*everything[1:], "stdio"]},
+                "strict": {"command": everything[0], "args": [*everything[1:], "stdio"], "era": "mirror"},
                 "remote": {"url": f"http://127.0.0.1:{everything_port}/mcp"},
                 "sdk": {"url": f"http://127.0.0.1:{sdk_port}/mcp"},
                 "mine": {"module": "tests.real.sdk_app:server"},

@@ -40,7 +40,9 @@ LEGACY_ONLY: Final[dict[str, Example]] = {
     "everything": ("echo", {"message": "hé"}, "Echo: hé"),
     "remote": ("echo", {"message": "hé"}, "Echo: hé"),
 }
-ALL: Final = {**BOTH_ERAS, **LEGACY_ONLY}
+STRICT: Final[dict[str, Example]] = {"strict": ("echo", {"message": "hé"}, "Echo: hé")}
+"""Speaks the legacy era, and is spoken to in its clients' (``era: mirror``)."""
+ALL: Final = {**BOTH_ERAS, **LEGACY_ONLY, **STRICT}
 
 
 @asynccontextmanager
@@ -51,7 +53,7 @@ async def client(gateway: GatewayProcess, path: str, mode: str) -> AsyncIterator
 
 
 def revision(mode: str, server: str) -> str:
-    return LATEST_LEGACY if mode == "legacy" or server in LEGACY_ONLY else LATEST_MODERN
+    return LATEST_LEGACY if mode == "legacy" or server in STRICT else LATEST_MODERN
 
 
 def text_of(result: types.CallToolResult) -> str:
@@ -60,8 +62,8 @@ def text_of(result: types.CallToolResult) -> str:
 
 
 def cases() -> list[tuple[str, str]]:
-    """Every server with every mode that its era allows."""
-    return [(server, mode) for server in ALL for mode in MODES if server in BOTH_ERAS or mode != LATEST_MODERN]
+    """Every server with every mode that it can be used in."""
+    return [(server, mode) for server in ALL for mode in MODES if server not in STRICT or mode != LATEST_MODERN]
 
 
 @pytest.mark.requirement("2.shows.real-servers")
@@ -80,8 +82,8 @@ async def test_a_server_by_itself_is_just_as_it_is(server: str, mode: str, throu
 @pytest.mark.requirement("2.shows.real-servers")
 @pytest.mark.parametrize("mode", MODES)
 async def test_merged_with_others_it_answers_under_its_prefix(mode: str, through: GatewayProcess) -> None:
-    """``/mcp`` speaks both eras, and shows to each client the servers that speak its era."""
-    expected = ALL if mode == "legacy" else BOTH_ERAS
+    """``/mcp`` speaks both eras, and shows to each client every server that can be spoken to for it."""
+    expected = ALL if mode == "legacy" else {**BOTH_ERAS, **LEGACY_ONLY}
     async with client(through, "/mcp", mode) as connected:
         names = [each.name for each in (await connected.list_tools()).tools]
 
@@ -93,9 +95,9 @@ async def test_merged_with_others_it_answers_under_its_prefix(mode: str, through
 
 
 @pytest.mark.requirement("2.shows.real-servers", "2.front.eras")
-@pytest.mark.parametrize("server", LEGACY_ONLY)
+@pytest.mark.parametrize("server", STRICT)
 async def test_where_the_eras_differ_the_error_names_both(server: str, through: GatewayProcess) -> None:
-    tool, arguments, _ = LEGACY_ONLY[server]
+    tool, arguments, _ = STRICT[server]
     async with client(through, f"/mcp/{server}", LATEST_MODERN) as connected:
         with pytest.raises(MCPError) as refused:
             await connected.call_tool(tool, arguments)
@@ -110,7 +112,7 @@ async def test_a_merged_listing_names_the_servers_of_the_other_era(through: Gate
         listing = await connected.list_tools()
 
     missing = (listing.meta or {})["io.github.mcpgateway/missing"]
-    assert set(missing) == set(LEGACY_ONLY)
+    assert set(missing) == set(STRICT)
     assert all("era" in reason for reason in missing.values())
 
 
@@ -185,7 +187,7 @@ def test_check_tells_what_all_of_them_are(servers: Servers, tmp_path: Path) -> N
     assert list(found) == [*servers.config, "off"]
     assert {name: tuple(each["eras"]) for name, each in found.items()} == {
         **dict.fromkeys(BOTH_ERAS, ("modern", "legacy")),
-        **dict.fromkeys(LEGACY_ONLY, ("legacy",)),
+        **dict.fromkeys({**LEGACY_ONLY, **STRICT}, ("legacy",)),
         "off": (),
     }
     assert all(tool in found[name]["tools"] for name, (tool, _, _) in ALL.items())
