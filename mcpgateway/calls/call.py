@@ -155,7 +155,7 @@ class _Call:
 
 
 class Dispatcher:
-    """Makes calls on servers. One per gateway; holds nothing but the sweeper that keeps the deadlines."""
+    """Makes calls on servers. One per gateway; knows the sweeper that keeps the deadlines, and who translates."""
 
     def __init__(self, sweeper: Sweeper, random: Callable[[], float] = random.random) -> None:
         self.crossings: dict[Era, Crossing] = {}

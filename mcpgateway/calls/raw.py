@@ -23,7 +23,7 @@ from mcpgateway.calls.listing import note_tools
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded
 from mcpgateway.calls.outcomes import complete, then
-from mcpgateway.calls.subscriptions import LISTEN, ended
+from mcpgateway.calls.subscriptions import ended
 from mcpgateway.calls.targets import named, unknown, with_name
 from mcpgateway.catalog.direct import direct
 from mcpgateway.catalog.items import Kind, read
@@ -44,6 +44,7 @@ from mcpgateway.protocol.answers import requested_revision
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.protocol.translation.handshakes import initialize_result
+from mcpgateway.protocol.translation.subscriptions import LISTEN
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller

@@ -28,11 +28,9 @@ from mcpgateway.catalog.naming import Target
 from mcpgateway.errors import JSON, EraMismatch, GatewayError, InvalidParams, Reconfigured, ServerError, ShuttingDown
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
+from mcpgateway.protocol.translation.subscriptions import ACKNOWLEDGED, UPDATED
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
 
-LISTEN: Final = "subscriptions/listen"
-ACKNOWLEDGED: Final = "notifications/subscriptions/acknowledged"
-UPDATED: Final = "notifications/resources/updated"
 CHANGES: Final[Mapping[str, tuple[str, str]]] = {
     "toolsListChanged": ("tools", "listChanged"),
     "promptsListChanged": ("prompts", "listChanged"),

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from mcpgateway import jsonrpc
-from mcpgateway.calls.subscriptions import LISTEN
 from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, InvalidRequest
 from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.translation.subscriptions import LISTEN
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.bounds import Bound, Bounds
 from mcpgateway.wire.waiting import Wait
