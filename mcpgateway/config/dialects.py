@@ -15,7 +15,7 @@ import attrs
 from mcpgateway.config.document import Invalid, Node, Problem, show
 from mcpgateway.config.model import Config
 
-UNSUPPORTED = frozenset({"upstreams", "auth", "rate_limit", "database", "metrics", "deploy"})
+UNSUPPORTED = frozenset({"auth", "rate_limit", "database", "deploy"})
 """Canonical sections that are designed but not built."""
 
 _SHARED = frozenset({"upstreams", "namespaces", "logging", "metrics", "auth", "rate_limit", "database"})

@@ -26,7 +26,7 @@ from mcpgateway.config.model import Config, ServerConfig
 from mcpgateway.config.strict import strict_converter
 from mcpgateway.errors import JSON
 
-_LATER = {(section,) for section in UNSUPPORTED} | {("logging", "verbose"), ("namespaces", "*", "handshake")}
+_LATER = {(section,) for section in UNSUPPORTED} | {("namespaces", "*", "handshake")}
 
 
 @attrs.frozen
