@@ -22,7 +22,7 @@ from cattrs.errors import (
 
 from mcpgateway.config.dialects import UNSUPPORTED
 from mcpgateway.config.document import Address, Node, Refused, plain
-from mcpgateway.config.model import Config, ServerConfig
+from mcpgateway.config.model import Config, ServerConfig, is_keyed
 from mcpgateway.config.strict import strict_converter
 from mcpgateway.errors import JSON
 
@@ -124,8 +124,9 @@ def _step(error: Exception) -> Address:
 def _unknown(at: Address, key: str, cls: type) -> str:
     if any(_matches((*at, key), pattern) for pattern in _LATER):
         return f"{key!r} is not supported by this version yet"
+    hidden = {"source", "name"} if is_keyed(cls) else {"source"}
     extra = ["type"] if issubclass(cls, ServerConfig) else []
-    names = [field.name for field in attrs.fields(cls) if field.name not in ("name", "source")] + extra
+    names = [field.name for field in attrs.fields(cls) if field.name not in hidden] + extra
     return f"unknown key {key!r}{did_you_mean(key, names)}"
 
 
