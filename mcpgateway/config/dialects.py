@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 
 import attrs
 
-from mcpgateway.config.document import Invalid, Node, Problem, show
+from mcpgateway.config.document import Invalid, Node, Problem, legible, show
 from mcpgateway.config.model import Config
 
 UNSUPPORTED = frozenset({"auth", "rate_limit", "database", "deploy"})
@@ -188,7 +188,9 @@ class _Desktop:
         return attrs.evolve(server, value=entries)
 
     def _ignored(self, key: str, parent: Node, node: Node) -> None:
-        self._warnings.append(Problem(f"key {key!r} is ignored: it is a matter of the client", parent.at, node.line))
+        self._warnings.append(
+            Problem(f"key {legible(key)!r} is ignored: it is a matter of the client", parent.at, node.line)
+        )
 
 
 def _translated(key: str, node: Node) -> Node:

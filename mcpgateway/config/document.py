@@ -142,9 +142,15 @@ def show(at: Address) -> str:
 def _name(part: str | int, within: str) -> str | int:
     """A header or variable mistyped as ``{"NAME: value"}`` has its value in the key: leave that unsaid."""
     if within not in ("env", "headers") or not isinstance(part, str):
-        return part
+        return legible(part) if isinstance(part, str) else part
     name = re.split(r"[=:\s]", part, maxsplit=1)[0]
     return name if name == part else f"{name}…"
+
+
+def legible(key: str) -> str:
+    """A key as messages show it. An endpoint in the place of a key would be shown with its token."""
+    scheme, separator, _ = key.partition("://")
+    return f"{scheme}{separator}…" if separator else key
 
 
 def plain(node: Node) -> JSON:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import attrs
@@ -23,6 +23,9 @@ class Loaded:
 
     config: Config
     warnings: list[str]
+    sections: frozenset[str] = frozenset()
+    """The canonical top-level keys that were given, by this name or by that of a dialect. ``runners.bridge`` opens a
+    listener only where somebody asks for one with ``listen``."""
 
 
 def load(path: Path, *, env: Mapping[str, str]) -> Loaded:
@@ -80,16 +83,21 @@ def _finish(root: Node, problems: list[Problem], name: str, env: Mapping[str, st
     root, unset = (translation.root, []) if env is None else expand_all(translation.root, env)
     home = Path((env or {}).get("HOME") or Path.home())
     config, misfits = structure(root, base=base or Path.cwd(), home=home)
-    servers = root.entries.get("servers", Node({})).value
-    known = servers if isinstance(servers, dict) else None
-    found = checks.check(config, servers=known, is_file=Path.is_file)
+    servers, namespaces = _names(root, "servers"), _names(root, "namespaces")
+    found = checks.check(config, servers=servers, namespaces=namespaces, is_file=Path.is_file)
     unresolved = {problem.at for problem in unset}
     wrong = [_problem(finding, root) for finding in [*misfits, *found] if not finding.odd]
     problems = [*problems, *translation.problems, *unset, *(each for each in wrong if each.at not in unresolved)]
     if problems:
         raise _error(problems, name)
     odd = [*translation.warnings, *(_problem(finding, root) for finding in found)]
-    return Loaded(attrs.evolve(config, source=name), _lines(odd, name))
+    return Loaded(attrs.evolve(config, source=name), _lines(odd, name), frozenset(root.entries))
+
+
+def _names(root: Node, section: str) -> Collection[str] | None:
+    """The names that a section gives; ``None`` where it is not what it should be."""
+    value = root.entries.get(section, Node({})).value
+    return value if isinstance(value, dict) else None
 
 
 def _problem(finding: Finding, root: Node) -> Problem:

@@ -94,6 +94,8 @@ class ServerConfig:
 
     name: str
     enabled: bool = True
+    title: str = ""
+    """What people call it, where that is no legal name."""
     description: str = ""
     isolation: Isolation = Isolation.AUTO
     era: EraPolicy = EraPolicy.AUTO

@@ -21,7 +21,7 @@ from cattrs.errors import (
 )
 
 from mcpgateway.config.dialects import UNSUPPORTED
-from mcpgateway.config.document import Address, Node, Refused, plain
+from mcpgateway.config.document import Address, Node, Refused, legible, plain
 from mcpgateway.config.model import Config, ServerConfig, is_keyed
 from mcpgateway.config.strict import strict_converter
 from mcpgateway.errors import JSON
@@ -127,7 +127,7 @@ def _unknown(at: Address, key: str, cls: type) -> str:
     hidden = {"source", "name"} if is_keyed(cls) else {"source"}
     extra = ["type"] if issubclass(cls, ServerConfig) else []
     names = [field.name for field in attrs.fields(cls) if field.name not in hidden] + extra
-    return f"unknown key {key!r}{did_you_mean(key, names)}"
+    return f"unknown key {legible(key)!r}{did_you_mean(key, names)}"
 
 
 def _matches(address: Address, pattern: Address) -> bool:
