@@ -17,7 +17,8 @@ import attrs
 
 from mcpgateway import durations
 from mcpgateway.catalog.rules import Naming, ToolRules
-from mcpgateway.config.document import Address
+from mcpgateway.config import names
+from mcpgateway.config.document import Address, did_you_mean
 from mcpgateway.config.model import (
     Config,
     HttpOptions,
@@ -41,7 +42,7 @@ from mcpgateway.config.model import (
 )
 from mcpgateway.config.plan import plans
 from mcpgateway.config.proxies import is_loopback, is_no_proxy, proxy_problem
-from mcpgateway.config.structuring import Finding, did_you_mean
+from mcpgateway.config.structuring import Finding
 from mcpgateway.config.urls import url_problem
 
 RESERVED = frozenset(
@@ -55,7 +56,6 @@ FORMATS = ("text", "json")
 
 _Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
 
-_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_-]{1,4}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OBJECT = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
@@ -172,8 +172,8 @@ def _each(
 
 
 def _name(name: str, section: str) -> Iterator[Finding]:
-    if not _NAME.fullmatch(name):
-        yield Finding((section, name), "names have 1 to 64 letters, digits, '.', '_' or '-', and not dots only")
+    if problem := names.problem(name):
+        yield Finding((section, name), problem)
     elif name in RESERVED:
         text = f"the gateway serves /{name} itself, so this is reachable at /mcp/{name} only"
         yield Finding((section, name), text, odd=True)
@@ -213,27 +213,16 @@ def _namespace(namespace: NamespaceConfig, at: Address, servers: Collection[str]
 def _upstreams(
     config: Config, namespaces: Collection[str] | None, is_file: Callable[[Path], bool]
 ) -> Iterator[Finding]:
-    names = [upstream.name for upstream in config.upstreams]
+    taken = [upstream.name for upstream in config.upstreams]
     for index, upstream in enumerate(config.upstreams):
         at: Address = ("upstreams", index)
-        if problem := upstream_name_problem(upstream.name):
+        if problem := names.upstream_problem(upstream.name):
             yield Finding((*at, "name"), problem)
-        if upstream.name in names[:index]:
+        if upstream.name in taken[:index]:
             yield Finding((*at, "name"), f"upstream {upstream.name!r} is given twice: each needs a name of its own")
         if namespaces is not None:
             yield from _seen(upstream.namespace, at, {*plans(config), *namespaces})
         yield from _upstream(upstream, at, is_file)
-
-
-def upstream_name_problem(name: str) -> str:
-    """What is wrong with the name of an upstream, which logs and figures show; empty where nothing is."""
-    if not name.strip():
-        return "is empty"
-    if "://" in name or "token=" in name:
-        return "looks like an endpoint, and names are shown in logs: put it under 'endpoint'"
-    if len(name) > 64 or not name.isprintable():
-        return "must have 1 to 64 characters, all of them printable"
-    return ""
 
 
 def _seen(namespace: str, at: Address, known: Collection[str]) -> Iterator[Finding]:
@@ -242,7 +231,7 @@ def _seen(namespace: str, at: Address, known: Collection[str]) -> Iterator[Findi
         text = "needs 'namespace': beside configured ones there is no view of all servers"
         yield Finding(at, f"{text} (or say 'expose_servers: true')")
     elif namespace not in known:
-        hint = did_you_mean(namespace, [name for name in known if name])
+        hint = did_you_mean(namespace, [each for each in known if each])
         yield Finding((*at, "namespace"), f"there is no namespace {namespace!r}{hint}")
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import attrs
 
 from mcpgateway.config import checks, document
-from mcpgateway.config.dialects import translate
-from mcpgateway.config.document import Expanded, Invalid, Node, Problem, nearest
+from mcpgateway.config.dialects import Dialect, translate
+from mcpgateway.config.document import Address, Expanded, Invalid, Node, Problem, nearest
 from mcpgateway.config.expansion import expand_all
 from mcpgateway.config.formats import FORMATS, Format, parse
-from mcpgateway.config.model import Config
+from mcpgateway.config.model import Config, ServerConfig, UpstreamConfig
 from mcpgateway.config.structuring import Finding, structure
 from mcpgateway.errors import ConfigError
+
+_Part = TypeVar("_Part", ServerConfig, UpstreamConfig)
 
 
 @attrs.frozen
@@ -26,6 +29,7 @@ class Loaded:
     sections: frozenset[str] = frozenset()
     """The canonical top-level keys that were given, by this name or by that of a dialect. ``runners.bridge`` opens a
     listener only where somebody asks for one with ``listen``."""
+    dialect: Dialect = Dialect.CANONICAL
 
 
 def load(path: Path, *, env: Mapping[str, str]) -> Loaded:
@@ -35,12 +39,14 @@ def load(path: Path, *, env: Mapping[str, str]) -> Loaded:
     :raises ConfigError: everything that is wrong with it, each problem with file, line and address
     """
     try:
-        text = path.read_text("utf-8-sig")
+        content = path.read_bytes()
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
+    try:
+        text, garbled = content.decode("utf-8-sig"), list[Problem]()
     except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8 (byte {error.start})"]) from None
-    return loads(text, name=str(path), format=format_of(path, text), env=env, base=path.absolute().parent)
+        text, garbled = content.decode("utf-8-sig", "replace"), [Problem(f"not UTF-8 (byte {error.start})")]
+    return _loads(text, str(path), format_of(path, text), env, path.absolute().parent, garbled)
 
 
 def loads(text: str, *, name: str, format: Format, env: Mapping[str, str], base: Path | None = None) -> Loaded:
@@ -49,11 +55,7 @@ def loads(text: str, *, name: str, format: Format, env: Mapping[str, str], base:
     :param base: the absolute directory of relative paths; the working directory where not given
     :raises ConfigError: as `load`
     """
-    try:
-        root, problems = parse(text, format)
-        return _finish(root, problems, name, env, base)
-    except Invalid as error:
-        raise _error(error.problems, name) from None
+    return _loads(text, name, format, env, base, [])
 
 
 def from_value(
@@ -78,20 +80,79 @@ def format_of(path: Path, text: str) -> Format:
     return "json" if text.lstrip().startswith("{") else "yaml"
 
 
-def _finish(root: Node, problems: list[Problem], name: str, env: Mapping[str, str] | None, base: Path | None) -> Loaded:
-    translation = translate(root)
-    root, unset = (translation.root, []) if env is None else expand_all(translation.root, env)
+def _loads(
+    text: str, name: str, format: Format, env: Mapping[str, str], base: Path | None, garbled: list[Problem]
+) -> Loaded:
+    """``garbled`` is what is wrong with the bytes already, though not for every dialect."""
+    try:
+        root, repeated = parse(text, format)
+        return _finish(root, repeated, name, env, base, garbled)
+    except Invalid as error:
+        raise _error(garbled or error.problems, name) from None
+
+
+def _finish(
+    root: Node,
+    repeated: list[Problem],
+    name: str,
+    env: Mapping[str, str] | None,
+    base: Path | None,
+    garbled: Sequence[Problem] = (),
+) -> Loaded:
+    translation = translate(root, env)
+    slips = repeated
+    if garbled and not translation.lenient:
+        raise Invalid(*garbled)
+    if translation.expanded or env is None:
+        root, unset = translation.root, list[Problem]()
+    else:
+        root, unset = expand_all(translation.root, env)
     home = Path((env or {}).get("HOME") or Path.home())
     config, misfits = structure(root, base=base or Path.cwd(), home=home)
     servers, namespaces = _names(root, "servers"), _names(root, "namespaces")
     found = checks.check(config, servers=servers, namespaces=namespaces, is_file=Path.is_file)
+    wrong = [*misfits, *(finding for finding in found if not finding.odd)]
+    warnings = [*translation.warnings, *(_problem(finding, root) for finding in found if finding.odd)]
+    left_out = set[Address]()
+    if translation.lenient:
+        wrong, slips, left_out = misfits, [], {_part(finding) for finding in found if not finding.odd}
+        warnings += _forgiven(root, found, repeated, garbled)
     unresolved = {problem.at for problem in unset}
-    wrong = [_problem(finding, root) for finding in [*misfits, *found] if not finding.odd]
-    problems = [*problems, *translation.problems, *unset, *(each for each in wrong if each.at not in unresolved)]
+    told = (problem for problem in (_problem(finding, root) for finding in wrong) if problem.at not in unresolved)
+    problems = dict.fromkeys([*slips, *translation.problems, *unset, *told])
     if problems:
         raise _error(problems, name)
-    odd = [*translation.warnings, *(_problem(finding, root) for finding in found)]
-    return Loaded(attrs.evolve(config, source=name), _lines(odd, name), frozenset(root.entries))
+    config = attrs.evolve(_without(config, left_out), source=name)
+    return Loaded(config, _lines(warnings, name), frozenset(root.entries), translation.dialect)
+
+
+def _forgiven(
+    root: Node, found: Iterable[Finding], repeated: Iterable[Problem], garbled: Iterable[Problem]
+) -> Iterator[Problem]:
+    """What a lenient dialect makes of what is wrong elsewhere."""
+    yield from garbled
+    for slip in repeated:
+        yield attrs.evolve(slip, text=f"{slip.text}: the last one counts")
+    for finding in found:
+        if _part(finding) and not finding.odd:
+            problem = _problem(finding, root)
+            yield attrs.evolve(problem, text=f"{problem.text} (this one is left out, the others run)")
+
+
+def _part(finding: Finding) -> Address:
+    """The server or upstream that a finding is about; empty for none."""
+    return finding.at[:2] if finding.at[:1] in (("servers",), ("upstreams",)) else ()
+
+
+def _without(config: Config, parts: Collection[Address]) -> Config:
+    """The configuration with some of its servers and upstreams disabled."""
+    servers = {name: _enabled(each, ("servers", name) not in parts) for name, each in config.servers.items()}
+    upstreams = [_enabled(each, ("upstreams", index) not in parts) for index, each in enumerate(config.upstreams)]
+    return attrs.evolve(config, servers=servers, upstreams=tuple(upstreams))
+
+
+def _enabled(part: _Part, still: bool) -> _Part:
+    return part if still else attrs.evolve(part, enabled=False)
 
 
 def _names(root: Node, section: str) -> Collection[str] | None:

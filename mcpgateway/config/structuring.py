@@ -8,7 +8,6 @@ An address in a `Finding` is canonical; `Node` knows where that stands in the fi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +19,8 @@ from cattrs.errors import (
     IterableValidationNote,
 )
 
-from mcpgateway.config.dialects import UNSUPPORTED
-from mcpgateway.config.document import Address, Node, Refused, legible, plain
+from mcpgateway.config.dialects.shapes import UNSUPPORTED
+from mcpgateway.config.document import Address, Node, Refused, did_you_mean, legible, plain
 from mcpgateway.config.model import Config, ServerConfig, is_keyed
 from mcpgateway.config.strict import strict_converter
 from mcpgateway.errors import JSON
@@ -132,9 +131,3 @@ def _unknown(at: Address, key: str, cls: type) -> str:
 
 def _matches(address: Address, pattern: Address) -> bool:
     return len(address) == len(pattern) and all(want in ("*", got) for got, want in zip(address, pattern, strict=True))
-
-
-def did_you_mean(given: str, names: list[str]) -> str:
-    """A hint at the nearest right name, to put behind a message; empty where none is near."""
-    near = difflib.get_close_matches(given, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

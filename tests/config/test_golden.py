@@ -24,6 +24,7 @@ ENV = {
     "YES": "true",
     "TIMEOUT": "5s",
     "EMPTY": "",
+    "MCP_ENDPOINT": "wss://api.example.com/mcp/?token=hidden",
     "QUOTED": """a "b" 'c' $d ${TOKEN} \\e""",
 }
 
