@@ -26,9 +26,9 @@ class Loaded:
 
     config: Config
     warnings: list[str]
-    sections: frozenset[str] = frozenset()
-    """The canonical top-level keys that were given, by this name or by that of a dialect. ``runners.bridge`` opens a
-    listener only where somebody asks for one with ``listen``."""
+    keys: frozenset[str] = frozenset()
+    """The canonical keys at its top that were given, by these names or by those of a dialect, whatever their values.
+    ``runners.bridge`` opens a listener only where somebody asks for one with ``listen``."""
     dialect: Dialect = Dialect.CANONICAL
 
 

@@ -14,7 +14,7 @@ values that made no sense count as their documented defaults. What it refused is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 
 import attrs
 
@@ -44,8 +44,8 @@ class Bridge:
         self._upstreams: dict[str, Node] = {}
         self._namespaces: dict[str, Node] = {}
         self._servers: dict[str, Node] = {}
-        self._shared: list[tuple[parts.Server, str, str]] = []
-        """Servers that say so, with their names and those of the upstreams that they were first met in."""
+        self._shared: dict[str, parts.Server] = {}
+        """Servers that may be, by the names that they have here."""
 
     def translate(self, root: Node) -> Translation:
         first = "upstreams" not in fields(root, ("upstreams",))[0]
@@ -141,28 +141,31 @@ class Bridge:
             self._notes.wrong(f"expected a mapping, got {kind(declared.value)}", declared)
             return
         found = {} if declared is None else items(declared)
-        active = 0
+        active, served = 0, set[str]()
         for name, server in found.items():
             whose = f"{subject} server {_shown(name)}" if subject else f"server {_shown(name)}"
             translated = parts.server(server, whose, self._notes)
             active += not translated.disabled
             if translated.entries:
-                yield self._named(upstream, text(name), translated, server)
+                called = self._alike(translated, served) or self._new(upstream, text(name), translated, server)
+                served.add(called)
+                yield called
         if not active:
             missing = "at least one enabled MCP server is required"
             self._notes.wrong(f"{subject}: {missing}" if subject else missing, _root(declared or node))
 
-    def _named(self, upstream: str, name: str, server: parts.Server, node: Node) -> str:
-        if server.shared:
-            for other, called, whose in self._shared:
-                if whose != upstream and other.alike(server):
-                    return called
+    def _alike(self, server: parts.Server, served: Container[str]) -> str | None:
+        """A server of another upstream that is as good, if both may be shared; the upstream has ``served`` already."""
+        alike = (called for called, other in self._shared.items() if called not in served and other.alike(server))
+        return next(alike, None) if server.shared else None
+
+    def _new(self, upstream: str, name: str, server: parts.Server, node: Node) -> str:
         called = names.legal(name, "server")
         if called in self._servers:
             called = names.legal(f"{names.legal(upstream, 'upstream')}.{called}", "server")
         called = names.unique(called, self._servers)
         if server.shared:
-            self._shared.append((server, called, upstream))
+            self._shared[called] = server
         written = Node(legible(name), node.at, node.line)
         titled = {} if called == name else {"title": written, "prefix": written}
         self._servers[called] = Node({**server.entries, **titled}, node.at, node.line)

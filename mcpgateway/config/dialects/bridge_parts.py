@@ -42,6 +42,7 @@ _TIMEOUTS = {"stdio": 30.0, "streamable-http": 120.0, "sse": 120.0}
 
 _CAP = ServerConfig("").max_timeout
 
+LEVELS = "debug, info, warn, error"
 _LEVELS = {"debug": "debug", "info": "info", "warn": "warning", "warning": "warning", "error": "error"}
 _PORT = 9090
 
@@ -212,6 +213,11 @@ def keepalive(node: Node, notes: Notes) -> Node:
 # ---- logs and figures ------------------------------------------------------------------------------------------------
 
 
+def log_level(name: str) -> str | None:
+    """Our name of a level, or ``None`` for none."""
+    return _LEVELS.get(name.lower())
+
+
 def logging(node: Node, level: str, notes: Notes) -> Node:
     """How it logs; ``level`` is what the environment says, which wins over the file."""
     if not isinstance(node.value, dict):
@@ -221,11 +227,10 @@ def logging(node: Node, level: str, notes: Notes) -> Node:
         found["level"] = Node(level, node.at, node.line)
     entries = {"verbose": found["verbose"]} if "verbose" in found else {}
     chosen = string(found, "level", notes)
-    if chosen and (known := _LEVELS.get(chosen.lower())):
+    if chosen and (known := log_level(chosen)):
         entries["level"] = attrs.evolve(found["level"], value=known)
     elif chosen:
-        whose = "MCP_LOG_LEVEL" if level else "level"
-        notes.odd(f"{whose} must be one of debug, info, warn, error: info counts instead", found["level"])
+        notes.odd(f"{'MCP_LOG_LEVEL ' if level else ''}must be one of {LEVELS}: info counts instead", found["level"])
     chosen = string(found, "format", notes)
     if chosen and chosen.lower() in ("text", "json"):
         entries["format"] = attrs.evolve(found["format"], value=chosen.lower())

@@ -43,8 +43,10 @@ def items(node: Node) -> dict[str, Node]:
 
 
 def strings(node: Node) -> Node:
-    """A list of strings, or a map to them: ``null`` is an empty one. Anything else is left as it is."""
+    """A string, a list of them, or a map to them: ``null`` is an empty one. Anything else is left as it is."""
     match node.value:
+        case str():
+            return _string(node)
         case list(entries):
             return attrs.evolve(node, value=[_string(entry) for entry in entries])
         case dict():
