@@ -32,6 +32,7 @@ def read(value: object, env: dict[str, str] | None = None) -> Loaded:
 # ---- .env ------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("6.config")
 def test_a_variable_that_is_set_wins_over_the_file_even_if_empty() -> None:
     text = "MCP_ENDPOINT=wss://file\nEMPTY=file\nexport NEW='a b' # comment\n\nBROKEN\nQUOTED=\"x\\ny\"\n"
 

@@ -199,6 +199,7 @@ def test_variables_are_filled_in_after_parsing_and_secrets_keep_their_dollars() 
 FIRST: File = {"upstream": {"endpoint": "wss://file.example.com"}, "mcpServers": {"a": SERVER}}
 
 
+@pytest.mark.requirement("6.config")
 @pytest.mark.parametrize(
     ("file", "env", "endpoint"),
     [
@@ -231,6 +232,7 @@ def test_the_first_generation_needs_an_endpoint(upstream: object) -> None:
     assert caught.value.problems == ["f.json:1: upstream endpoint is required (set MCP_ENDPOINT)"]
 
 
+@pytest.mark.requirement("6.config")
 @pytest.mark.parametrize(
     ("env", "written", "level", "warned"),
     [
