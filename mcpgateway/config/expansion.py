@@ -17,6 +17,8 @@ _REFERENCE = re.compile(r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?P<default>
 _LENIENT = re.compile(r"\$\$|\$\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}")
 _LENIENT_BARE = re.compile(rf"{_LENIENT.pattern}|\$(?P<bare>[A-Za-z_][A-Za-z0-9_]*)")
 
+_UNQUOTED = re.compile(r'"(?:[^"\\]|\\.)*"|\$\{(?P<braced>\w+)\}|\$(?P<bare>\w+)', re.ASCII)
+
 
 class Unset(Exception):
     """Variables that a text needs and the environment lacks."""
@@ -68,6 +70,11 @@ def expand_leniently(text: str, env: Mapping[str, str], *, bare: bool) -> tuple[
         return env.get(name) or default or ""
 
     return (_LENIENT_BARE if bare else _LENIENT).sub(value, text), list(dict.fromkeys(odd))
+
+
+def expand_unquoted(text: str, env: Mapping[str, str]) -> str:
+    """The text of a JSON document with ``${VAR}`` and ``$VAR`` filled in where they stand outside of strings."""
+    return _UNQUOTED.sub(lambda found: env.get(found["braced"] or found["bare"] or "", found[0]), text)
 
 
 # ---- documents -------------------------------------------------------------------------------------------------------

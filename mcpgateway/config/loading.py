@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
 import attrs
 
 from mcpgateway.config import checks, document
-from mcpgateway.config.dialects import Dialect, translate
+from mcpgateway.config.dialects import Dialect, detect, translate
 from mcpgateway.config.document import Address, Expanded, Invalid, Node, Problem, nearest
-from mcpgateway.config.expansion import expand_all
+from mcpgateway.config.expansion import expand_all, expand_unquoted
 from mcpgateway.config.formats import FORMATS, Format, parse
 from mcpgateway.config.model import Config, ServerConfig, UpstreamConfig
 from mcpgateway.config.structuring import Finding, structure
@@ -43,10 +44,10 @@ def load(path: Path, *, env: Mapping[str, str]) -> Loaded:
     except OSError as error:
         raise ConfigError([f"{path}: cannot be read: {error.strerror}"]) from error
     try:
-        text, garbled = content.decode("utf-8-sig"), list[Problem]()
+        text, garbled = content.decode("utf-8-sig"), tuple[Problem, ...]()
     except UnicodeDecodeError as error:
-        text, garbled = content.decode("utf-8-sig", "replace"), [Problem(f"not UTF-8 (byte {error.start})")]
-    return _loads(text, str(path), format_of(path, text), env, path.absolute().parent, garbled)
+        text, garbled = content.decode("utf-8-sig", "replace"), (Problem(f"not UTF-8 (byte {error.start})"),)
+    return _loads(text, format_of(path, text), _Source(str(path), env, path.absolute().parent, garbled))
 
 
 def loads(text: str, *, name: str, format: Format, env: Mapping[str, str], base: Path | None = None) -> Loaded:
@@ -55,7 +56,7 @@ def loads(text: str, *, name: str, format: Format, env: Mapping[str, str], base:
     :param base: the absolute directory of relative paths; the working directory where not given
     :raises ConfigError: as `load`
     """
-    return _loads(text, name, format, env, base, [])
+    return _loads(text, format, _Source(name, env, base))
 
 
 def from_value(
@@ -67,7 +68,7 @@ def from_value(
     :raises ConfigError: as `load`, without lines
     """
     try:
-        return _finish(document.from_value(value), [], name, env, None)
+        return _finish(document.from_value(value), _Source(name, env))
     except Invalid as error:
         raise _error(error.problems, name) from None
 
@@ -80,61 +81,83 @@ def format_of(path: Path, text: str) -> Format:
     return "json" if text.lstrip().startswith("{") else "yaml"
 
 
-def _loads(
-    text: str, name: str, format: Format, env: Mapping[str, str], base: Path | None, garbled: list[Problem]
-) -> Loaded:
-    """``garbled`` is what is wrong with the bytes already, though not for every dialect."""
+@attrs.frozen
+class _Source:
+    """Where a document comes from, and what is wrong with its text, though not for every dialect."""
+
+    name: str
+    env: Mapping[str, str] | None
+    base: Path | None = None
+    garbled: tuple[Problem, ...] = ()
+    """Bytes that are no UTF-8."""
+    repeated: tuple[Problem, ...] = ()
+    """Keys that are given twice."""
+
+
+def _loads(text: str, format: Format, source: _Source) -> Loaded:
     try:
-        root, repeated = parse(text, format)
-        return _finish(root, repeated, name, env, base, garbled)
+        root, repeated = _parse(text, format, source.env or {})
+        return _finish(root, attrs.evolve(source, repeated=tuple(repeated)))
     except Invalid as error:
-        raise _error(garbled or error.problems, name) from None
+        raise _error(source.garbled or error.problems, source.name) from None
 
 
-def _finish(
-    root: Node,
-    repeated: list[Problem],
-    name: str,
-    env: Mapping[str, str] | None,
-    base: Path | None,
-    garbled: Sequence[Problem] = (),
-) -> Loaded:
-    translation = translate(root, env)
-    slips = repeated
-    if garbled and not translation.lenient:
-        raise Invalid(*garbled)
-    if translation.expanded or env is None:
+def _parse(text: str, format: Format, env: Mapping[str, str]) -> tuple[Node, list[Problem]]:
+    """Read a document. Only the bridge filled in variables before it read, so that they could be more than strings."""
+    try:
+        return parse(text, format)
+    except Invalid:
+        filled = expand_unquoted(text, env) if format == "json" else text
+        if filled == text:
+            raise
+        with suppress(Invalid):
+            root, repeated = parse(filled, format)
+            if detect(root)[0] is Dialect.BRIDGE:
+                return root, repeated
+        raise
+
+
+def _finish(root: Node, source: _Source) -> Loaded:
+    translation = translate(root, source.env)
+    lenient = translation.lenient
+    if source.garbled and not lenient:
+        raise Invalid(*source.garbled)
+    if translation.expanded or source.env is None:
         root, unset = translation.root, list[Problem]()
     else:
-        root, unset = expand_all(translation.root, env)
-    home = Path((env or {}).get("HOME") or Path.home())
-    config, misfits = structure(root, base=base or Path.cwd(), home=home)
+        root, unset = expand_all(translation.root, source.env)
+    home = Path((source.env or {}).get("HOME") or Path.home())
+    config, misfits = structure(root, base=source.base or Path.cwd(), home=home)
     servers, namespaces = _names(root, "servers"), _names(root, "namespaces")
     found = checks.check(config, servers=servers, namespaces=namespaces, is_file=Path.is_file)
-    wrong = [*misfits, *(finding for finding in found if not finding.odd)]
-    warnings = [*translation.warnings, *(_problem(finding, root) for finding in found if finding.odd)]
-    left_out = set[Address]()
-    if translation.lenient:
-        wrong, slips, left_out = misfits, [], {_part(finding) for finding in found if not finding.odd}
-        warnings += _forgiven(root, found, repeated, garbled)
+    wrong, odd = [each for each in found if not each.odd], [each for each in found if each.odd]
     unresolved = {problem.at for problem in unset}
-    told = (problem for problem in (_problem(finding, root) for finding in wrong) if problem.at not in unresolved)
-    problems = dict.fromkeys([*slips, *translation.problems, *unset, *told])
+    told = (_problem(finding, root) for finding in [*misfits, *([] if lenient else wrong)])
+    problems = dict.fromkeys(
+        [
+            *([] if lenient else source.repeated),
+            *translation.problems,
+            *unset,
+            *(problem for problem in told if problem.at not in unresolved),
+        ]
+    )
     if problems:
-        raise _error(problems, name)
-    config = attrs.evolve(_without(config, left_out), source=name)
-    return Loaded(config, _lines(warnings, name), frozenset(root.entries), translation.dialect)
+        raise _error(problems, source.name)
+    warnings = [*translation.warnings, *(_problem(finding, root) for finding in odd)]
+    if lenient:
+        warnings += _forgiven(root, wrong, source)
+        config = _without(config, {_part(finding) for finding in wrong})
+    config = attrs.evolve(config, source=source.name)
+    return Loaded(config, _lines(warnings, source.name), frozenset(root.entries), translation.dialect)
 
 
-def _forgiven(
-    root: Node, found: Iterable[Finding], repeated: Iterable[Problem], garbled: Iterable[Problem]
-) -> Iterator[Problem]:
-    """What a lenient dialect makes of what is wrong elsewhere."""
-    yield from garbled
-    for slip in repeated:
+def _forgiven(root: Node, wrong: Iterable[Finding], source: _Source) -> Iterator[Problem]:
+    """What a lenient dialect warns of where others refuse."""
+    yield from source.garbled
+    for slip in source.repeated:
         yield attrs.evolve(slip, text=f"{slip.text}: the last one counts")
-    for finding in found:
-        if _part(finding) and not finding.odd:
+    for finding in wrong:
+        if _part(finding):
             problem = _problem(finding, root)
             yield attrs.evolve(problem, text=f"{problem.text} (this one is left out, the others run)")
 

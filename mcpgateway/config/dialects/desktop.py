@@ -54,7 +54,9 @@ class Desktop:
         if legal != name and isinstance(server.value, dict):
             text = f"is called {legal!r} here, for {names.problem(name)}"
             self._warnings.append(Problem(text, declared.at, declared.line))
-            server = attrs.evolve(server, value={"title": Node(name, declared.at, declared.line), **server.value})
+            server = attrs.evolve(
+                server, value={"title": Node(legible(name), declared.at, declared.line), **server.value}
+            )
         return legal, server
 
     def _server(self, server: Node) -> Node:

@@ -275,6 +275,38 @@ def test_bytes_that_are_no_utf8_are_replaced_here_alone(tmp_path: Path) -> None:
     assert loaded.warnings[1].endswith("upstreams[0]: key 'description' is ignored")
 
 
+UNQUOTED = """{
+  "upstreams": [{"name": "a ${HOST}", "endpoint": "wss://${HOST}", "mcpServers": $SERVERS}],
+  "metrics": {"enabled": ${ON}, "port": ${PORT}}
+}"""
+
+
+def test_variables_outside_of_strings_may_be_anything() -> None:
+    env = {"HOST": 'x"', "PORT": "8", "ON": "true", "SERVERS": '{"a": {"type": "stdio", "command": "$5"}}'}
+
+    config = loads(UNQUOTED, name="f.json", format="json", env=env).config
+
+    assert (config.metrics.enabled, config.metrics.port) == (True, 8)
+    assert config.upstreams[0].name == 'a x"'
+    assert shown(config, 0) == [StdioServer("a", command="$5", timeout=30.0)]
+
+
+@pytest.mark.parametrize(
+    ("text", "env"),
+    [
+        (UNQUOTED, {"PORT": "8", "ON": "true"}),
+        (UNQUOTED, {"SERVERS": "{", "PORT": "8", "ON": "true"}),
+        ('{"servers": {}, "listen": {"port": ${PORT}}}', {"PORT": "8"}),
+        ('{"mcpServers": {}, "servers": ${SERVERS}}', {"SERVERS": "{}"}),
+    ],
+)
+def test_other_dialects_have_variables_in_strings_only(text: str, env: dict[str, str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        loads(text, name="f.json", format="json", env=env)
+
+    assert "not JSON" in caught.value.problems[0]
+
+
 def test_a_byte_order_mark_is_none_of_the_file(tmp_path: Path) -> None:
     path = tmp_path / "f.json"
     path.write_text("\ufeff" + json.dumps({"upstreams": [upstream()]}), "utf-8")
