@@ -55,7 +55,7 @@ def test_a_server_that_is_reached_in_another_way_is_changed(other: ServerConfig)
 @pytest.mark.parametrize(
     ("other", "renewed"),
     [
-        (attrs.evolve(A, description="new"), ()),
+        (attrs.evolve(A, description="new", title="new"), ()),
         (attrs.evolve(A, prefix="p"), ("", "a")),
         (attrs.evolve(A, tools=ToolRules(deny=("x",))), ("", "a")),
     ],

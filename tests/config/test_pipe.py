@@ -180,10 +180,10 @@ def test_a_target_is_shown_to_the_endpoint_of_the_environment_whatever_upstreams
         "upstreams": [{"name": "n", "endpoint": "wss://e", "mcpServers": {"a": {"type": "stdio", "command": "x"}}}]
     }
 
-    config = bridged(
-        targeted(read(value), "a", is_file=lambda _: False, python="py"), {"MCP_ENDPOINT": ENDPOINT}
-    ).config
+    alone = targeted(read(value), "a", is_file=lambda _: False, python="py")
+    config = bridged(alone, {"MCP_ENDPOINT": ENDPOINT}).config
 
+    assert alone.config.upstreams == ()
     assert [(at.name, at.endpoint) for at in config.upstreams] == [("default", ENDPOINT)]
     assert [*config.namespaces] == ["default"]
 

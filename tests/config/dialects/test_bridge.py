@@ -349,3 +349,12 @@ def test_who_has_another_description_is_alike_and_who_is_disabled_is_not() -> No
     config = read({"upstreams": [upstream(name=str(n), mcpServers=each) for n, each in enumerate(servers)]}).config
 
     assert [each.servers for each in config.namespaces.values()] == [("a",), ("a",), ("2.a", "b")]
+
+
+def test_a_server_may_be_called_what_another_would_be() -> None:
+    first = {"a": SERVER, "two.a": SERVER, "two.a-2": SERVER}
+
+    config = read({"upstreams": [upstream(mcpServers=first), upstream(name="two")]}).config
+
+    assert config.namespaces["two"].servers == ("two.a-3",)
+    assert config.servers["two.a-3"].title == "a"
