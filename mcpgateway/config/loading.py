@@ -145,21 +145,27 @@ def _finish(root: Node, source: _Source) -> Loaded:
         raise _error(problems, source.name)
     warnings = [*translation.warnings, *(_problem(finding, root) for finding in odd)]
     if lenient:
-        warnings += _forgiven(root, wrong, source)
+        warnings += _forgiven(config, root, wrong, source)
         config = _without(config, {_part(finding) for finding in wrong})
     config = attrs.evolve(config, source=source.name)
     return Loaded(config, _lines(warnings, source.name), frozenset(root.entries), translation.dialect)
 
 
-def _forgiven(root: Node, wrong: Iterable[Finding], source: _Source) -> Iterator[Problem]:
+def _forgiven(config: Config, root: Node, wrong: Iterable[Finding], source: _Source) -> Iterator[Problem]:
     """What a lenient dialect warns of where others refuse."""
     yield from source.garbled
     for slip in source.repeated:
         yield attrs.evolve(slip, text=f"{slip.text}: the last one counts")
     for finding in wrong:
-        if _part(finding):
-            problem = _problem(finding, root)
-            yield attrs.evolve(problem, text=f"{problem.text} (this one is left out, the others run)")
+        match _part(finding):
+            case "servers", str(name):
+                whose = f"server {name!r}"
+            case "upstreams", int(index):
+                whose = f"upstream {config.upstreams[index].name!r}"
+            case _:
+                continue
+        problem = _problem(finding, root)
+        yield attrs.evolve(problem, text=f"{problem.text} ({whose} is left out, the others run)")
 
 
 def _part(finding: Finding) -> Address:
