@@ -26,9 +26,6 @@ from tests.conformance import matrix
 from tests.conformance.known import KNOWN
 from tests.requirements import REQUIREMENTS, Requirement
 
-NOT_KEYS = {"name", "source"}
-"""Fields that are not written in a file: a thing's name is its key, and where it came from is known."""
-
 
 class Generated(SphinxDirective):
     """A directive whose content is Markdown made by `lines`."""
@@ -84,17 +81,23 @@ def walk(cls: type, path: str) -> Iterator[tuple[str, str, list[Field]]]:
     for _, field, kind in fields:
         inner = section_of(kind)
         if inner is not None:
-            name = f"{field.name}.*name*" if is_mapping(kind) else field.name
+            name = f"{field.name}.*name*" if is_mapping(kind) else f"{field.name}[]" if is_list(kind) else field.name
             yield from walk(inner, name if cls is model.Config else f"{path}.{name}")
 
 
 def fields_of(cls: type) -> list[Field]:
-    hints = typing.get_type_hints(cls)
-    return [(cls, field, hints[field.name]) for field in attrs.fields(cls) if field.name not in NOT_KEYS]
+    """The fields that a file has keys for: where it came from is known, and the names of many things are keys."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    hidden = {"source", "name"} if model.is_keyed(cls) else {"source"}
+    return [(cls, field, hints[field.name]) for field in attrs.fields(cls) if field.name not in hidden]
 
 
 def is_mapping(kind: object) -> bool:
     return typing.get_origin(kind) is Mapping
+
+
+def is_list(kind: object) -> bool:
+    return typing.get_origin(kind) is tuple
 
 
 def section_of(kind: object) -> type | None:
@@ -112,15 +115,21 @@ def row(owner: type, field: attrs.Attribute[object], kind: object) -> str:
 def type_text(kind: object) -> str:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return ", ".join(f"`{member.value}`" for member in kind)
-    simple = {bool: "boolean", int: "integer", float: "duration", str: "string", Path: "path", type(None): "null"}
+    if is_duration(kind):
+        return "duration"
+    simple = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "path", type(None): "null"}
     if isinstance(kind, type):
         return simple.get(kind, "string")
     parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
-    if typing.get_origin(kind) is tuple:
+    if is_list(kind):
         return f"list of {type_text(parts[0])}s"
     if is_mapping(kind):
         return f"mapping to {type_text(parts[1])}s"
     return type_text(next(part for part in parts if part is not type(None)))
+
+
+def is_duration(kind: object) -> bool:
+    return model.Seconds in (kind, *typing.get_args(kind))
 
 
 def default_text(field: attrs.Attribute[object], kind: object) -> str:
@@ -130,7 +139,7 @@ def default_text(field: attrs.Attribute[object], kind: object) -> str:
     if isinstance(default, enum.Enum):
         return f"`{default.value}`"
     if isinstance(default, float):
-        return f"`{format_duration(default)}`"
+        return f"`{format_duration(default) if is_duration(kind) else default}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):

@@ -19,7 +19,7 @@ from cattrs.dispatch import UnstructureHook
 from cattrs.gen import make_dict_unstructure_fn, override
 
 from mcpgateway import durations
-from mcpgateway.config.model import Config, NamespaceConfig, Seconds, Secret, ServerConfig
+from mcpgateway.config.model import Config, Seconds, Secret, ServerConfig, is_keyed
 from mcpgateway.errors import JSON
 
 _MASK = "***"
@@ -77,7 +77,7 @@ def _converter(*, omit: bool) -> cattrs.Converter:
 def _class_hook(cls: type[attrs.AttrsInstance], converter: cattrs.Converter, *, omit: bool) -> UnstructureHook:
     names = attrs.fields_dict(cls)
     overrides = {name: special for name, special in _SPECIAL.items() if name in names}
-    if issubclass(cls, ServerConfig | NamespaceConfig):
+    if is_keyed(cls):
         overrides["name"] = override(omit=True)
     # mypy holds the values of ** against every keyword of the function, the flags among them.
     inner = make_dict_unstructure_fn(cls, converter, _cattrs_omit_if_default=omit, **overrides)  # type: ignore[arg-type]
@@ -87,6 +87,7 @@ def _class_hook(cls: type[attrs.AttrsInstance], converter: cattrs.Converter, *, 
 _SPECIAL = {
     "source": override(omit=True),
     "url": override(unstruct_hook=masked_url),
+    "endpoint": override(unstruct_hook=lambda endpoint: masked_url(endpoint.reveal())),
     "proxy": override(unstruct_hook=lambda proxy: None if proxy is None else masked_url(proxy.reveal())),
     "args": override(unstruct_hook=masked_arguments),
 }

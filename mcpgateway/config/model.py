@@ -94,6 +94,8 @@ class ServerConfig:
 
     name: str
     enabled: bool = True
+    title: str = ""
+    """What people call it, where that is no legal name."""
     description: str = ""
     isolation: Isolation = Isolation.AUTO
     era: EraPolicy = EraPolicy.AUTO
@@ -446,3 +448,8 @@ class Config:
     """With more stdio servers than this, they start when first used instead of at start-up."""
     source: str = attrs.field(default="", eq=False)
     """The file it came from, for messages."""
+
+
+def is_keyed(cls: type) -> bool:
+    """Whether a file has such a thing under its name, which then is a key of its own nowhere."""
+    return issubclass(cls, ServerConfig | NamespaceConfig)
