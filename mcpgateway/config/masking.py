@@ -17,22 +17,26 @@ from mcpgateway.config.model import Secret
 
 MASK: Final = "***"
 
-_SOUNDS: Final = r"[\w-]*(?:key|token|secret|password|passwd|pwd|auth|bearer|credential|cookie|signature|jwt)[\w-]*"
+_WORDS: Final = "key|token|secret|password|passwd|pwd|auth|bearer|credential|cookie|signature|jwt"
+_SOUNDS: Final = rf"[\w-]{{0,64}}(?:{_WORDS})[\w-]{{0,64}}"
+_WITHIN: Final = rf"[\w-]{{0,32}}(?:{_WORDS})[\w-]{{0,32}}"  # a search tries it at every character
 _SECRET_FLAG: Final = re.compile(rf"-{{0,2}}{_SOUNDS}", re.IGNORECASE)
 _SECRET_PARAMETER: Final = re.compile(rf"{_SOUNDS}|sig|sign|code|pass|session|sid", re.IGNORECASE)
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~-]{20,}", re.ASCII)
 """What generated tokens and UUIDs look like, and words do not."""
+_URL: Final = re.compile(r"[A-Za-z][\w+.-]{0,20}://\S+")
 _IN_TEXT: Final = (
     (re.compile(rf"^(-{{0,2}}{_SOUNDS}=).+", re.IGNORECASE | re.DOTALL), rf"\1{MASK}"),
-    (re.compile(rf'("{_SOUNDS}"\s*:\s*)("(?:[^"\\]|\\.)*"|[^,}}\]\s]+)', re.IGNORECASE), rf'\1"{MASK}"'),
+    (re.compile(rf'("{_WITHIN}"\s*:\s*)("(?:[^"\\]|\\.)*"|[^,}}\]\s]+)', re.IGNORECASE), rf'\1"{MASK}"'),
     (re.compile(rf"^({_SOUNDS}:\s*)\S.*", re.IGNORECASE | re.DOTALL), rf"\1{MASK}"),
-    (re.compile(rf"({_SOUNDS}=)[^\s&]+", re.IGNORECASE), rf"\1{MASK}"),
-    (re.compile(rf"(--?{_SOUNDS}\s+)(?!-)\S+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(rf"({_WITHIN}=)[^\s&]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(rf"(--?{_WITHIN}\s+)(?!-)\S+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(r"\b(?:eyJ|sk-|gh[a-z]_|github_pat_|glpat-|xox[a-z]-|AKIA)[\w.~+/=-]{8,}"), MASK),
 )
 """Secrets within a text, and what is shown of them: members of JSON, header fields, settings, flags of a shell command,
 and tokens that say by their first characters what they are."""
-_URL: Final = re.compile(r"[A-Za-z][\w+.-]*://\S+")
+_LONGEST: Final = 4096
+"""Characters of an argument that are searched for secrets; a longer one is not shown at all."""
 _MIN_SECRET: Final = 6
 """Shorter values (``1``, ``true``, ``UTC``) are no secrets, and hiding them would garble the text."""
 _SCHEME: Final = re.compile(r"(?:Basic|Bearer|Token)\s+", re.IGNORECASE)
@@ -98,6 +102,8 @@ def _masked(args: Sequence[str]) -> Iterator[str]:
 
 
 def _masked_text(text: str) -> str:
+    if len(text) > _LONGEST:
+        return MASK
     text = _URL.sub(lambda url: masked_url(url[0]), text)
     for pattern, shown in _IN_TEXT:
         text = pattern.sub(shown, text)

@@ -85,6 +85,7 @@ def test_no_endpoint_shows_what_its_secret_parameters_hold(names: list[str], sec
         (("-c", "cd /srv && API_KEY=x node s.js"), ["-c", "cd /srv && API_KEY=*** node s.js"]),
         (("-c", "serve --token x --port 80"), ["-c", "serve --token *** --port 80"]),
         (("sk-ant-REDACTED",), ["***"]),
+        (("-e", "keysecret" * 1000), ["-e", "***"]),
         (("@modelcontextprotocol/server-filesystem@2025.8.21", "/home/me"),) * 2,
     ],
 )
