@@ -99,7 +99,10 @@ def _print(text: str, *, json: bool) -> None:
     """Print whatever servers and tools call themselves, whatever the locale; JSON is UTF-8 everywhere (RFC 8259)."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="utf-8" if json else None, errors="backslashreplace")
-    print(text)
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:  # whoever reads it has read enough, `head` for instance
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would try once more
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

@@ -250,3 +250,22 @@ def test_a_terminal_has_colours(env: dict[str, str], colour: bool, tmp_path: Pat
         os.close(theirs)
 
     assert ("\x1b[33mDisabled\x1b[0m" in shown) is colour
+
+
+def test_whoever_reads_may_have_read_enough(tmp_path: Path, endpoint: Endpoint) -> None:
+    file = written(tmp_path, {"off": {"command": "x", "enabled": False}}, {"cloud": ["off"]}, endpoint)
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "runners.check", "-config", file],
+            env=environment(),
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+
+    assert (done.returncode, done.stderr) == (0, b"")
