@@ -1832,6 +1832,7 @@ PROMISES = (
         "check prints upstreams and their servers as source system 000, in aligned columns, in any locale",
         "tests/runners/test_by_upstream.py::test_the_text_byte_by_byte",
         "tests/runners/test_by_upstream.py::test_descriptions_stand_in_one_column_and_are_cut_between_characters",
+        "tests/runners/test_by_upstream.py::test_a_description_of_more_than_45_characters_is_cut",
         "tests/runners/test_by_upstream.py::test_servers_are_sorted_by_name_within_each_upstream",
         "tests/runners/test_check.py::test_what_has_upstreams_is_told_by_them_with_what_failed",
         "tests/runners/test_check.py::test_text_for_another_locale_has_other_ornaments",
@@ -1878,6 +1879,7 @@ PROMISES = (
     promise(
         "6.check.servers",
         "servers are checked side by side, each once and in its time; endpoints are not dialled, no child is left",
+        "tests/runners/test_check.py::test_a_server_of_an_upstream_need_not_list_its_prompts",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
         "tests/runners/test_check_process.py::test_servers_that_misbehave_cost_their_timeout_once_and_leave_nothing",
     ),

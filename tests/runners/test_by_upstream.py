@@ -233,6 +233,14 @@ def test_descriptions_stand_in_one_column_and_are_cut_between_characters(listed:
 
 
 @pytest.mark.requirement("6.check.text")
+@pytest.mark.parametrize(("length", "shown"), [(45, "文" * 45), (46, "文" * 45 + "...")])
+def test_a_description_of_more_than_45_characters_is_cut(length: int, shown: str) -> None:
+    text = as_text(grouped(config({"u": {"docs": DOCS}}), [ok(DOCS, Tool("t", "文" * length))]), colour=False)
+
+    assert f"        • t{' ' * 28}{shown}\n" in text
+
+
+@pytest.mark.requirement("6.check.text")
 @given(reports())
 def test_servers_are_sorted_by_name_within_each_upstream(report: Report) -> None:
     lines = as_text(report, colour=False).splitlines()

@@ -160,7 +160,7 @@ async def test_a_server_that_does_not_list_is_reachable_and_has_failed(autojump_
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[object], str]:
     def write(document: object) -> str:
-        path = tmp_path / "mcp-gateway.json"
+        path = tmp_path / "café.json"
         path.write_text(document if isinstance(document, str) else json.dumps(document))
         return str(path)
 
@@ -293,7 +293,7 @@ DIALLED: dict[str, Any] = {
     "namespaces": {"work": {"servers": ["clock", "off", "gone"]}, "home": {"servers": ["refuses", "clock"]}},
     "upstreams": [
         {"name": "cloud", "endpoint": "wss://127.0.0.1:1/mcp/?token=hunter3hunter3", "namespace": "work"},
-        {"name": "其他", "endpoint": "wss://127.0.0.1:1/mcp/?token=hunter3hunter3", "namespace": "home"},
+        {"name": "其他é", "endpoint": "wss://127.0.0.1:1/mcp/?token=hunter3hunter3", "namespace": "home"},
     ],
 }
 
@@ -337,6 +337,37 @@ def test_strict_says_by_its_status_that_a_server_of_an_upstream_failed(
         ["clock", "off", "本地"],
         ["refuses", "clock"],
     ]
+
+
+LISTS_TOOLS = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    answer = {
+        "initialize": {"result": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}, "prompts": {}},
+            "serverInfo": {"name": "s", "version": "1"},
+        }},
+        "tools/list": {"result": {"tools": []}},
+        "server/discover": {"error": {"code": -32601, "message": "no such method"}},
+    }.get(message["method"])
+    if answer is not None:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+"""
+
+
+@pytest.mark.requirement("6.check.servers")
+def test_a_server_of_an_upstream_need_not_list_its_prompts(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has some and does not answer when asked; no upstream would be any the worse for it."""
+    servers = {"s": {"command": sys.executable, "args": ["-c", LISTS_TOOLS]}}
+    upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/"}]
+
+    check.main(["-config", file({"servers": servers, "upstreams": upstreams}), "-output", "json", "-timeout", "20s"])
+
+    assert json.loads(capsys.readouterr().out)["healthyCount"] == 1
 
 
 @pytest.mark.requirement("6.check.flags")
@@ -411,7 +442,7 @@ def test_text_for_another_locale_has_other_ornaments(
     check.main(["-config", file(OFF)])
 
     shown = out.read_back(encoding)
-    assert "# Upstream: \\u5176\\u4ed6\n" in shown
+    assert "# Upstream: \\u5176\\u4ed6" in shown
     assert "   - [clock] (stdio)\n" in shown
     assert "     * Disabled:       5\n" in shown
 
@@ -426,7 +457,7 @@ def test_json_is_utf_8_whatever_the_locale(
 
     check.main(["-config", file(config), "-output", "json"])
 
-    json.loads(out.read_back("utf-8"))
+    assert "café" in json.loads(out.read_back("utf-8")).get("config", "café")
 
 
 @pytest.mark.requirement("feature.135", "6.check.colour")
