@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -38,6 +38,7 @@ TIMEOUT: Final = 30.0
 ENDING: Final = 2 * GRACE
 """Seconds more than the timeout for a child that did not shake hands to end, and so to say its last words."""
 
+CREATE: Final = "create adapter"
 START: Final = "start"
 INITIALIZE: Final = "initialize"
 """Stages of reaching a server, in which it may fail; see `runners.findings.Finding.stage`."""
@@ -75,9 +76,17 @@ def _check_and_print(given: argparse.Namespace) -> int:
     if given.explain:
         _print(json.dumps(describe(config), indent=2, ensure_ascii=False), json=True)
         return 0
-    findings = trio.run(check, config, given.timeout)
+    findings = [_or_left_out(finding, loaded.left_out) for finding in trio.run(check, config, given.timeout)]
     _print(_told(config, findings, json=given.output == "json"), json=given.output == "json")
     return 1 if given.strict and any(finding.status is Status.FAILED for finding in findings) else 0
+
+
+def _or_left_out(finding: Finding, left_out: Mapping[str, str]) -> Finding:
+    """What was found out about a server; one is no better for having been disabled because it cannot work."""
+    why = left_out.get(finding.name)
+    if why is None:
+        return finding
+    return attrs.evolve(finding, status=Status.FAILED, error=one_line(why), stage=CREATE)
 
 
 def _odd(output: str, warnings: Sequence[str]) -> list[str]:

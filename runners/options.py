@@ -63,12 +63,14 @@ _SWITCHED_OFF = {f"{flag}={no}" for flag in ("--check", "--version") for no in "
 
 
 def seconds(text: str, *, zero: float | None = None) -> float:
-    """A time as people write it: ``30s``, ``1m30s``, or a bare number of seconds. ``zero`` is what 0 stands for.
+    """A time as people write it: ``30s``, ``1m30s``, whatever Go takes, or a bare number of seconds.
+
+    ``zero`` is what 0 stands for.
 
     :raises argparse.ArgumentTypeError: anything else, and 0 where it stands for nothing
     """
     try:
-        value = float(text) if text.replace(".", "", 1).isdecimal() else durations.parse(text)
+        value = float(text) if text.replace(".", "", 1).isdecimal() else _duration(text)
     except ValueError as problem:
         raise argparse.ArgumentTypeError(str(problem)) from None
     if value == 0 and zero is not None:
@@ -76,6 +78,13 @@ def seconds(text: str, *, zero: float | None = None) -> float:
     if not value > 0:
         raise argparse.ArgumentTypeError("must be more than 0")
     return value
+
+
+def _duration(text: str) -> float:
+    try:
+        return durations.parse_go(text)
+    except ValueError:
+        return durations.parse(text)
 
 
 def configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:

@@ -1874,6 +1874,7 @@ PROMISES = (
     promise(
         "6.check.strict",
         "--strict exits with 1 if a server failed",
+        "tests/runners/test_check.py::test_a_server_that_cannot_work_has_failed_although_the_others_run_without_it",
         "tests/runners/test_check.py::test_strict_says_by_its_status_that_a_server_of_an_upstream_failed",
     ),
     promise(

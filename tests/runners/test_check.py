@@ -489,3 +489,21 @@ def test_upstreams_are_coloured_for_terminals_that_want_it(
     check.main(["-config", file(OFF)])
 
     assert ("\x1b[36mcloud\x1b[0m" in out.read_back("utf-8")) is colour
+
+
+@pytest.mark.requirement("6.check.strict")
+def test_a_server_that_cannot_work_has_failed_although_the_others_run_without_it(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of dlmufei/mcp-gateway, for which it is only left out: as if it were disabled."""
+    servers = {"good": {"type": "stdio", **DEMO}, "bad": {"type": "http", "url": "ht tp://hunter2"}}
+    upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/", "mcpServers": servers}]
+
+    status = check.main(["-check", "-config", file({"upstreams": upstreams}), "-strict"])
+
+    printed = capsys.readouterr()
+    assert status == 1
+    assert "   ✅ [good] (stdio)\n" in printed.out
+    assert "      Status: Failed\n      Error: create adapter failed: url: is no URL: it holds spaces" in printed.out
+    assert "     • Healthy:        1\n     • Failed:         1\n   Total Tools:        2\n" in printed.out
+    assert "left out, the others run" in printed.err

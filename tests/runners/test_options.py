@@ -53,13 +53,23 @@ def test_switches_may_have_a_truth_value_as_go_has_them(given: list[str], meant:
 
 @pytest.mark.requirement("6.check.flags")
 @pytest.mark.parametrize(
-    ("text", "value"), [("30s", 30.0), ("30", 30.0), ("0.5", 0.5), ("500ms", 0.5), ("1m30s", 90.0)]
+    ("text", "value"),
+    [
+        ("30s", 30.0),
+        ("30", 30.0),
+        ("0.5", 0.5),
+        ("500ms", 0.5),
+        ("1m30s", 90.0),
+        ("30s1m", 90.0),
+        ("+.5s", 0.5),
+        ("1d", 86400.0),
+    ],
 )
 def test_a_time_is_a_duration_or_a_number_of_seconds(text: str, value: float) -> None:
     assert options.seconds(text) == value
 
 
-@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "soon", "nan", "inf", "1e9"])
+@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "-5s", "soon", "nan", "inf", "1e9"])
 def test_a_time_that_is_none_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError):
         options.seconds(text)
