@@ -1837,6 +1837,7 @@ PROMISES = (
         "tests/runners/test_check.py::test_what_has_upstreams_is_told_by_them_with_what_failed",
         "tests/runners/test_check.py::test_text_for_another_locale_has_other_ornaments",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
+        "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
     ),
     promise(
         "6.check.json",
@@ -1847,6 +1848,7 @@ PROMISES = (
         "tests/runners/test_check.py::test_strict_says_by_its_status_that_a_server_of_an_upstream_failed",
         "tests/runners/test_check.py::test_json_is_utf_8_whatever_the_locale",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
+        "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
     ),
     promise(
         "6.check.masking",
@@ -1870,6 +1872,7 @@ PROMISES = (
         "tests/runners/test_options.py::test_switches_may_have_a_truth_value_as_go_has_them",
         "tests/runners/test_options.py::test_a_time_is_a_duration_or_a_number_of_seconds",
         "tests/runners/test_options.py::test_zero_may_stand_for_something",
+        "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
     ),
     promise(
         "6.check.strict",
@@ -1883,6 +1886,7 @@ PROMISES = (
         "tests/runners/test_check.py::test_a_server_of_an_upstream_need_not_list_its_prompts",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
         "tests/runners/test_check_process.py::test_servers_that_misbehave_cost_their_timeout_once_and_leave_nothing",
+        "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
     ),
     promise("6.logs", "text and JSON logs, working levels, redacted payloads", later=ISSUE_6),
     promise("6.metrics", "Prometheus metrics on their own port", later=ISSUE_6),

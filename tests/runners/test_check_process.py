@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +66,13 @@ def written(folder: Path, servers: dict[str, Any], shown: dict[str, list[str]], 
     return str(file)
 
 
-def run(*arguments: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "runners.check", *arguments],
-        env=environment(),
+        env={**environment(), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=60,
         check=False,
     )
 
@@ -170,6 +170,71 @@ def test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one(tmp_pa
         },
     ]
     assert (document["totalServers"], document["healthyCount"], document["failedCount"]) == (4, 3, 1)
+    assert not endpoint.was_dialled()
+
+
+@pytest.mark.requirement("6.check.text", "6.check.json", "6.check.flags", "6.check.servers")
+def test_a_file_of_source_system_000_as_its_users_have_it(tmp_path: Path, endpoint: Endpoint) -> None:
+    """Two upstreams with a server of one name each, found by MCP_CONFIG; a name that no path could have."""
+    port = free_port()
+    clock: dict[str, Any] = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}
+    notes: dict[str, Any] = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.notes"]}
+    web: dict[str, Any] = {"type": "streamablehttp", "url": f"http://127.0.0.1:{port}/mcp", "timeout": 120}
+    keepalive = {"interval": "30s", "timeout": "10s"}
+    document = {
+        "upstreams": [
+            {
+                "name": "xiaozhi-agent-1",
+                "endpoint": "${MCP_ENDPOINT}",
+                "reconnect": {"enabled": True, "initialBackoff": "1s", "maxBackoff": "10m", "multiplier": 2},
+                "keepalive": keepalive,
+                "mcpServers": {"web-search": web, "计算器": clock, "old": {**notes, "disabled": True}},
+            },
+            {
+                "name": "xiaozhi-agent-2",
+                "endpoint": endpoint.url,
+                "reconnect": {"enabled": True},
+                "keepalive": keepalive,
+                "mcpServers": {
+                    "web-search": {**web, "type": "http", "headers": {"Authorization": "Bearer hunter2hunter2"}},
+                    "old": notes,
+                },
+            },
+        ],
+        "logging": {"level": "info", "format": "text", "verbose": False},
+        "metrics": {"enabled": False, "port": 9090},
+    }
+    file, log = tmp_path / "mine.json", tmp_path / "http.log"
+    file.write_text(json.dumps(document))
+    variables = {"MCP_CONFIG": str(file), "MCP_ENDPOINT": endpoint.url}
+    with running([sys.executable, "-m", "tests.real.http_server", str(port)], log, env=environment()) as process:
+        wait_for_port(port, process, log)
+        text = run("-check", "-timeout", "1m0.5s", env=variables)
+        as_json = run("--check=true", "-output=json", env=variables)
+
+    assert (text.returncode, text.stderr, as_json.returncode, as_json.stderr) == (0, "", 0, "")
+    shown = [line for line in text.stdout.splitlines() if line.startswith(("📡", "   ✅", "   ❌", "   ⏸"))]
+    assert shown == [
+        "📡 Upstream: xiaozhi-agent-1",
+        "   ⏸️ [old] (stdio)",
+        "   ✅ [web-search] (http)",
+        "   ✅ [计算器] (stdio)",
+        "📡 Upstream: xiaozhi-agent-2",
+        "   ✅ [old] (stdio)",
+        "   ✅ [web-search] (http)",
+    ]
+    document = json.loads(as_json.stdout)
+    assert [[server["name"] for server in each["mcpServers"]] for each in document["upstreams"]] == [
+        ["web-search", "计算器", "old"],
+        ["web-search", "old"],
+    ]
+    assert {name: document[name] for name in ("totalServers", "healthyCount", "failedCount", "disabledCount")} == {
+        "totalServers": 4,
+        "healthyCount": 4,
+        "failedCount": 0,
+        "disabledCount": 1,
+    }
+    assert "hunter2" not in text.stdout + as_json.stdout
     assert not endpoint.was_dialled()
 
 
