@@ -159,6 +159,10 @@ class ServerUnavailable(ServerError):
         """Nothing of the request can have been acted upon: it may be sent again, whatever it is."""
 
 
+class NotStarted(ServerUnavailable):
+    """There is nobody to shake hands with: a command that cannot be run, a stream or a socket that cannot be opened."""
+
+
 class NotTried(ServerUnavailable):
     """The gateway does not try to reach the server just now: it keeps failing, is still starting, or is stopped."""
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--check" in flags:
         from runners import check
 
-        return check.main([flag for flag in flags if flag != "--check"])
+        return check.main(flags)
     given = _parse(flags)
     try:
         loaded = _load(given)

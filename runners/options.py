@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import attrs
 
-from mcpgateway import __version__
+from mcpgateway import __version__, durations
 from mcpgateway.config.loading import Loaded, load
 from mcpgateway.config.lookup import VARIABLES, explain_places, find, places
 from mcpgateway.config.model import Config, StdioServer
@@ -49,11 +49,42 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 
 def two_dashes(arguments: Sequence[str]) -> list[str]:
-    """Long flags with one dash, as the Go gateways wrote them (``-config``), with two."""
-    return [
+    """Long flags as the Go gateways took them, ``-config`` and ``-check=true``, as argparse does."""
+    flags = [
         "-" + argument if len(argument) > 2 and argument[0] == "-" and argument[1].isalpha() else argument
         for argument in arguments
     ]
+    return [_SWITCHES.get(flag, flag) for flag in flags if flag not in _SWITCHED_OFF]
+
+
+# What Go's flag package takes for a truth value.
+_SWITCHES = {f"{flag}={yes}": flag for flag in ("--check", "--version") for yes in "1 t T true TRUE True".split()}
+_SWITCHED_OFF = {f"{flag}={no}" for flag in ("--check", "--version") for no in "0 f F false FALSE False".split()}
+
+
+def seconds(text: str, *, zero: float | None = None) -> float:
+    """A time as people write it: ``30s``, ``1m30s``, whatever Go takes, or a bare number of seconds.
+
+    ``zero`` is what 0 stands for.
+
+    :raises argparse.ArgumentTypeError: anything else, and 0 where it stands for nothing
+    """
+    try:
+        value = float(text) if text.replace(".", "", 1).isdecimal() else _duration(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    if value == 0 and zero is not None:
+        return zero
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+def _duration(text: str) -> float:
+    try:
+        return durations.parse_go(text)
+    except ValueError:
+        return durations.parse(text)
 
 
 def configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:

@@ -31,6 +31,8 @@ class Loaded:
     """The canonical keys at its top that were given, by these names or by those of a dialect, whatever their values.
     ``runners.bridge`` opens a listener only where somebody asks for one with ``listen``."""
     dialect: Dialect = Dialect.CANONICAL
+    left_out: Mapping[str, str] = attrs.field(factory=dict)
+    """Servers that cannot work, and are disabled so that the others run, each with what is wrong with it."""
 
 
 def load(path: Path, *, env: Mapping[str, str]) -> Loaded:
@@ -148,7 +150,8 @@ def _finish(root: Node, source: _Source) -> Loaded:
         warnings += _forgiven(config, root, wrong, source)
         config = _without(config, {_part(finding) for finding in wrong})
     config = attrs.evolve(config, source=source.name)
-    return Loaded(config, _lines(warnings, source.name), frozenset(root.entries), translation.dialect)
+    left_out = _servers_at_fault(wrong) if lenient else {}
+    return Loaded(config, _lines(warnings, source.name), frozenset(root.entries), translation.dialect, left_out)
 
 
 def _forgiven(config: Config, root: Node, wrong: Iterable[Finding], source: _Source) -> Iterator[Problem]:
@@ -178,6 +181,16 @@ def _without(config: Config, parts: Collection[Address]) -> Config:
     servers = {name: _enabled(each, ("servers", name) not in parts) for name, each in config.servers.items()}
     upstreams = [_enabled(each, ("upstreams", index) not in parts) for index, each in enumerate(config.upstreams)]
     return attrs.evolve(config, servers=servers, upstreams=tuple(upstreams))
+
+
+def _servers_at_fault(wrong: Iterable[Finding]) -> dict[str, str]:
+    """By server, the first thing that is wrong with it."""
+    found: dict[str, str] = {}
+    for finding in wrong:
+        match _part(finding):
+            case ("servers", str(name)):
+                found.setdefault(name, Problem(finding.text, finding.at[2:]).render(""))
+    return found
 
 
 def _enabled(part: _Part, still: bool) -> _Part:

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from mcpgateway.adapters.base import Adapter, Link, Offer
-from mcpgateway.errors import EraMismatch, NotTried, ServerError, ServerUnavailable
+from mcpgateway.errors import EraMismatch, NotStarted, NotTried, ServerError, ServerUnavailable
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era, revisions_of
@@ -65,6 +65,8 @@ class Links:
         self.attempts = attempts
         self.nursery: trio.Nursery | None = None
         self.startup_timeout = startup_timeout
+        self.unstarted = False
+        """Whether the last attempt that failed found nobody to shake hands with."""
         self._random = random
         self._receive = receive
         self._changed = changed
@@ -169,6 +171,7 @@ class Links:
             problem = ServerUnavailable(self.name, f"cannot be reached: {type(bug).__name__} (see the log)")
         if slot.leaving or self._ended:
             return ServerUnavailable(self.name, "the session, or the server, has ended")
+        self.unstarted = isinstance(problem, NotStarted)
         self.attempts.failed(problem.reason, trio.current_time(), self._random())
         return problem
 

@@ -376,6 +376,11 @@ class Server:
         return {**self._spoken_before, **self.spoken} if self._spoken_before else self.spoken
 
     @property
+    def unstarted(self) -> bool:
+        """Whether the last attempt that failed found nobody to shake hands with: its command cannot be run, say."""
+        return self._links.unstarted
+
+    @property
     def state(self) -> str:
         if self._stopped:
             return "stopped"
