@@ -23,6 +23,7 @@ from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.listening import Listening
+from mcpgateway.calls.marks import Marks
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.modern_clients import ModernClients
 from mcpgateway.calls.namespace import Namespace
@@ -87,6 +88,7 @@ class Gateway:
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
+        self.dispatcher.marking = Marks(self.dispatcher).of
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(

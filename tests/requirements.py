@@ -537,7 +537,7 @@ BRIDGING = (
         "headers",
         LEGACY,
         "MCP headers made from the body and the tool's schema; -32020 refreshes and retries once",
-        "tests/calls/test_legacy_clients.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
+        "tests/calls/test_marks.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
     ),
     bridge(
         "headers",
@@ -1336,6 +1336,7 @@ PROMISES = (
         "Mcp-Param-* validated against the schema, unknown ones forwarded",
         "tests/calls/test_mirrors.py::test_headers_must_mirror_their_arguments",
         "tests/calls/test_mirrors.py::test_over_http_the_server_compares_and_bad_marks_are_not_shown",
+        "tests/calls/test_marks.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
     ),
     promise(
         "3.unknown",

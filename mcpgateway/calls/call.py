@@ -9,7 +9,7 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import Final, Protocol, TypeAlias
 
 import trio
 from msgspec import Raw
@@ -21,11 +21,21 @@ from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import CallCancelled, EraMismatch, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
-from mcpgateway.jsonrpc import Message
+from mcpgateway.errors import (
+    HEADER_MISMATCH,
+    CallCancelled,
+    EraMismatch,
+    InvalidParams,
+    ServerError,
+    ServerSessionLost,
+    ServerTimeout,
+)
+from mcpgateway.jsonrpc import Message, error_code
+from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.envelope import stamp
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
+from mcpgateway.protocol.param_headers import HeaderParameter
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation.notifications import of_legacy_client
 from mcpgateway.servers.health import PATIENCE
@@ -48,7 +58,11 @@ Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[by
 CrossingBegun: TypeAlias = Callable[[Server, Caller, Message, Wait, Done], bool]
 """Makes a plain call likewise without a task, or says that it cannot; with the arguments of `Dispatcher.begin`."""
 
+Marking: TypeAlias = "Callable[[Server, Caller, Message, Wait, bool], Awaitable[tuple[HeaderParameter, ...]]]"
+"""Says what a ``tools/call`` to a modern server over HTTP mirrors in headers: `mcpgateway.calls.marks.Marks.of`."""
+
 _MODERN = LinkKey(Era.MODERN)
+_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 
 
 class Escort(Protocol):
@@ -162,6 +176,8 @@ class Dispatcher:
         """What translates, by the era of the client."""
         self.crossings_begun: dict[Era, CrossingBegun] = {}
         """The same for plain calls that need no task, where that can be."""
+        self.marking: Marking | None = None
+        """What requests mirror in headers that did not come with any."""
         self._sweeper = sweeper
         self._random = random
 
@@ -252,11 +268,12 @@ class Dispatcher:
             # The gateway's own listings and errands, whose waits are not the client's, may outlast it: nobody would
             # close the link that they had made for it.
             raise CallCancelled("the session has ended")
-        if headers is None and key.era is Era.MODERN:
-            # Not from a modern client over HTTP: a caller that takes any era, or the gateway's own listing.
-            params = stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)
-            message = message.replace(params=params)
-            headers = request_headers(message)
+        own = headers is None and key.era is Era.MODERN
+        if own:  # not from a modern client over HTTP, which brings headers that go along
+            if read_envelope(message.params) is None:
+                params = stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)
+                message = message.replace(params=params)
+            headers = await self._headers(server, caller, message, wait)
         alone = caller.askable and message.method in MAY_ASK and key.era is Era.LEGACY
         slot = server.take(key) if not alone or key.sessional else None
         if slot is None:
@@ -268,7 +285,23 @@ class Dispatcher:
         request = Request(message, wait, headers, alone=alone or slot.alone)
         if call.escort is not None:
             return await self._finish(call, slot, partial(call.escort.carry, slot, request))
-        return await self._finish(call, slot, partial(slot.link.call, request))
+        reply = await self._finish(call, slot, partial(slot.link.call, request))
+        if own and error_code(reply.message) == HEADER_MISMATCH:
+            renewed = await self._headers(server, caller, message, wait, anew=True)
+            if renewed != headers:
+                call.message, call.headers = message, renewed
+                return await self._attempt(call)
+        return reply
+
+    async def _headers(
+        self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
+    ) -> Mapping[bytes, bytes]:
+        """The headers of a modern request that came without; ``anew``: the server says that they are not the right."""
+        if server.pipe:
+            return _NO_HEADERS
+        if message.method != "tools/call" or self.marking is None:
+            return request_headers(message)
+        return request_headers(message, await self.marking(server, caller, message, wait, anew))
 
     async def _finish(self, call: _Call, slot: Slot, run: Callable[[Back], Awaitable[Reply]]) -> Reply:
         """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
@@ -317,6 +350,8 @@ class Dispatcher:
         if key.era is not caller.era:
             crossing = self.crossings_begun.get(caller.era)
             return crossing is not None and crossing(server, caller, message, wait, done)
+        if headers is None and key.era is Era.MODERN and not server.pipe:
+            return False  # its headers are still to be made
         slot = server.take(key)
         if slot is None:
             return False

@@ -22,13 +22,11 @@ from mcpgateway.calls.asking import Round
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.counterparts import counterpart, sender
 from mcpgateway.calls.interests import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
-from mcpgateway.calls.marks import Marks
 from mcpgateway.calls.relay import LOG
 from mcpgateway.calls.targets import level_of, named
 from mcpgateway.calls.watches import Watches
-from mcpgateway.errors import HEADER_MISMATCH, InvalidParams, MethodNotFound, ServerMisbehaved
-from mcpgateway.jsonrpc import Message, error_code
-from mcpgateway.protocol.headers import request_headers
+from mcpgateway.errors import InvalidParams, MethodNotFound, ServerMisbehaved
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.protocol.translation import notifications, replies, rounds
 from mcpgateway.protocol.translation.requests import to_modern
@@ -44,7 +42,6 @@ log = logging.getLogger("mcpgateway.server")
 ROUNDS: Final = 10
 """Times that a server may want input for one call; the SDKs' clients stop there too."""
 
-_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
 _PAUSES: Final = Backoff(initial=0.05, maximum=0.25, jitter=0.0)
 """Before a call is made again for a server that asked nothing and only wants to be called again; as in the SDKs."""
 
@@ -56,7 +53,6 @@ class LegacyClients:
         self._dispatcher = dispatcher
         self._watches = watches
         self._sweeper = sweeper
-        self._marks = Marks(dispatcher)
 
     async def call(
         self,
@@ -87,7 +83,7 @@ class LegacyClients:
         request = to_modern(message, sender(caller))
         told = _Told(caller, back)
         for number in range(ROUNDS + 1):
-            reply = await self._send(server, counterpart(caller), request, wait, told)
+            reply = await self._dispatcher.straight(server, counterpart(caller), request, wait, told)
             if server.lazy and caller.session is not None:
                 self._watches.woken(server, caller.session)
             try:
@@ -109,19 +105,6 @@ class LegacyClients:
         if message.method == SUBSCRIBE and uri not in told.uris:
             raise InvalidParams(f"server {server.name!r} does not tell of changes of {uri[:200]}")
         return _done(message)
-
-    async def _send(self, server: Server, caller: Caller, request: Message, wait: Wait, back: Back) -> Reply:
-        """One round, with the headers that it needs; once more where the server says that they are not the right."""
-        if server.pipe:
-            return await self._dispatcher.straight(server, caller, request, wait, back, _NO_HEADERS)
-        headers = request_headers(request, await self._marks.of(server, caller, request, wait))
-        reply = await self._dispatcher.straight(server, caller, request, wait, back, headers)
-        if error_code(reply.message) != HEADER_MISMATCH:
-            return reply
-        renewed = request_headers(request, await self._marks.of(server, caller, request, wait, anew=True))
-        if renewed == headers:
-            return reply
-        return await self._dispatcher.straight(server, caller, request, wait, back, renewed)
 
     def _translated(self, server: Server, caller: Caller, message: Message, reply: Reply) -> Message | InputRequired:
         try:

@@ -1,8 +1,8 @@
 """Which arguments of a tool our own requests to a modern server over HTTP mirror in headers.
 
-The tools' schemas say it (MCP 2026-07-28, transports, "Custom Headers"); a client of another transport or era has no
-such headers, so the gateway makes them. It lists the tools when one is first called, and again when the server says
-that header and body differ: the tool may have changed.
+The tools' schemas say it (MCP 2026-07-28, transports, "Custom Headers"). A client of another transport or era, or in
+Python, has no such headers, so the gateway makes them. It lists the tools when one is first called, and again when the
+server says that header and body differ: the tool may have changed.
 """
 
 from __future__ import annotations
@@ -38,11 +38,9 @@ class Marks:
         """One listing of a server at a time: the others take what it found."""
 
     async def of(
-        self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
+        self, server: Server, caller: Caller, message: Message, wait: Wait, anew: bool = False
     ) -> tuple[HeaderParameter, ...]:
-        """The mirrored arguments of a ``tools/call`` of a modern ``caller``; ``anew`` lists before it answers."""
-        if message.method != "tools/call":
-            return ()
+        """The mirrored arguments of a ``tools/call``; ``anew`` lists before it answers. See `Dispatcher.marking`."""
         seen = self._known.get(server)
         if seen is None or anew:
             with interruptible(wait):

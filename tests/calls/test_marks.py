@@ -1,0 +1,108 @@
+"""Headers that the gateway makes: what a tool mirrors, whoever calls it without headers of his own."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+import trio.testing
+
+from mcpgateway import jsonrpc
+from mcpgateway.adapters.base import Back, NoBack, Reply, Request
+from mcpgateway.calls.namespace import Namespace
+from mcpgateway.config.model import HttpServer
+from mcpgateway.errors import HEADER_MISMATCH, HeaderMismatch
+from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol import envelope
+from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN
+from mcpgateway.sessions.caller import Caller
+from mcpgateway.testing.memory import MemoryLink
+from mcpgateway.wire.waiting import Wait
+from tests.calls.doubles import Library, gateway_of, modern, space
+from tests.calls.seminar import MODERN_ONLY, opened
+from tests.servers.doubles import Counting
+
+HTTP = HttpServer("a", url="http://a/mcp")
+PREFIX = {"a": "", "": "a_"}
+
+
+class Mirroring(Library):
+    """Lists a tool whose argument is to be mirrored, and compares as a server over HTTP does."""
+
+    header = "Region"
+
+    def handle(self, message: Message) -> list[Message]:
+        if message.method == "tools/list":
+            schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": self.header}}}
+            tools = [{"name": "echo", "inputSchema": schema}]
+            self.seen.append(message)
+            return [jsonrpc.result(message.id or b"", {"tools": tools, "resultType": "complete"})]
+        return super().handle(message)
+
+
+class OverHttp(Counting):
+    """Refuses calls whose headers do not mirror."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, Mirroring, eras=MODERN_ONLY)
+        self.link_class = _HeaderedLink
+
+
+class _HeaderedLink(MemoryLink):
+    async def call(self, request: Request, back: Back) -> Reply:
+        host = self.host
+        assert isinstance(host, Mirroring)
+        expected = b"mcp-param-" + host.header.lower().encode()
+        headers = request.headers or {}
+        if request.message.method == "tools/call" and headers.get(expected) != b"north":
+            return Reply(jsonrpc.error(b"1", HeaderMismatch("does not mirror")), 400)
+        return await super().call(request, back)
+
+
+async def call(namespace: Namespace, caller: Caller, tool: str, region: str) -> Message:
+    """Call a tool without headers, as clients on channels, legacy and Python ones do."""
+    message = jsonrpc.request(b"1", "tools/call", {"name": tool, "arguments": {"region": region}})
+    if caller.revision == LATEST_MODERN:
+        params = envelope.stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)
+        message = message.replace(params=params)
+    return (await namespace.serve(caller, message, Wait(), NoBack())).message
+
+
+@pytest.mark.requirement("bridge.headers.legacy-to-modern", "3.param-headers")
+@pytest.mark.parametrize("who", ["legacy client", "modern client", "Python"])
+@pytest.mark.parametrize("name", ["a", ""])
+async def test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed(
+    name: str, who: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = OverHttp("a")
+    async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, name)
+        match who:
+            case "legacy client":
+                caller = await opened(gateway, namespace)
+            case "modern client":
+                caller = modern()
+            case _:
+                caller = Caller(None, LATEST_LEGACY, jsonrpc.raw_of({}))
+        server = adapter.host
+        assert isinstance(server, Mirroring)
+        for header in ("Region", "Zone", "Zone"):
+            server.header = header
+            assert (await call(namespace, caller, PREFIX[name] + "echo", "north")).error is None
+        listed = len(server.asked("tools/list"))
+        wrong = await call(namespace, caller, PREFIX[name] + "echo", "south")
+
+    assert wrong.error is not None
+    assert (jsonrpc.error_code(wrong) == HEADER_MISMATCH) is (who != "legacy client")
+    assert len(server.asked("tools/list")) == listed + 1
+
+
+async def test_a_pipe_has_no_headers_and_is_listed_for_none(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = Counting("a", Mirroring, eras=MODERN_ONLY)
+    async with gateway_of(adapter) as gateway:
+        await gateway.ready()
+        host = adapter.host
+        assert isinstance(host, Mirroring)
+        listed = len(host.asked("tools/list"))
+        assert (await call(space(gateway, "a"), modern(), "echo", "north")).error is None
+        assert len(host.asked("tools/list")) == listed
