@@ -1762,7 +1762,13 @@ PROMISES = (
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),
     promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
-    promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),
+    promise(
+        "5.shows.cost",
+        "same-era calls pay nothing; a cross-era call at most twice",
+        "tests/calls/test_begin_across.py::test_calls_within_an_era_never_come_near_the_bridge",
+        "tests/real/test_crossing_cost.py::"
+        "test_a_plain_call_across_costs_at_most_twice_one_within_and_those_pay_nothing",
+    ),
     promise(
         "5.shows.abandoned",
         "10,000 abandoned parked calls leave nothing behind",
