@@ -1403,7 +1403,7 @@ PROMISES = (
         "3.shows.zero",
         "conformance differences: 0, three times over HTTP, over stdio but for polling",
         "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_no_difference_for_a_server_over_http",
-        "tests/conformance/test_matrix.py::test_over_stdio_only_event_streams_differ",
+        "tests/conformance/test_matrix.py::test_on_one_connection_only_event_streams_differ",
     ),
     promise(
         "3.shows.client",
@@ -1739,7 +1739,12 @@ PROMISES = (
         "merged namespaces across eras",
         "tests/calls/test_modern_clients.py::test_a_merged_namespace_shows_servers_of_both_eras",
     ),
-    promise("5.conformance", "the matrix grows to client era, server era, adapter", later=ISSUE_5),
+    promise(
+        "5.conformance",
+        "the matrix grows to client era, server era, adapter",
+        "tests/conformance/test_matrix.py::test_every_era_of_clients_meets_every_era_of_servers_over_every_transport",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_has_every_leg_and_counts_the_known_differences",
+    ),
     promise(
         "5.bad",
         "wrong, late, vanishing peers: clear error, resources freed, nobody else affected",
@@ -1761,8 +1766,23 @@ PROMISES = (
         "tests/calls/test_listening.py::test_a_malformed_filter_is_refused",
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),
-    promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
-    promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),
+    promise(
+        "5.shows.suites",
+        "33 of 33 and at least 39 of 40 across eras; a chain of two gateways",
+        "tests/conformance/test_matrix.py::test_legacy_clients_of_modern_servers_pass_every_scenario",
+        "tests/conformance/test_matrix.py::"
+        "test_modern_clients_of_legacy_servers_miss_only_what_the_legacy_era_cannot_say",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_no_difference_for_a_server_over_http",
+        "tests/conformance/test_matrix.py::test_on_one_connection_only_event_streams_differ",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_clients_as_they_are_without_the_gateway",
+    ),
+    promise(
+        "5.shows.cost",
+        "same-era calls pay nothing; a cross-era call at most twice",
+        "tests/calls/test_begin_across.py::test_calls_within_an_era_never_come_near_the_bridge",
+        "tests/real/test_crossing_cost.py::"
+        "test_a_plain_call_across_costs_at_most_twice_one_within_and_those_pay_nothing",
+    ),
     promise(
         "5.shows.abandoned",
         "10,000 abandoned parked calls leave nothing behind",

@@ -9,12 +9,13 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import TypeAlias
 
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Continuation, Done, Link, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.calls.company import Crossing, CrossingBegun, Escort, Heading
 from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
@@ -33,9 +34,7 @@ from mcpgateway.errors import (
 from mcpgateway.jsonrpc import Message, error_code
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.envelope import stamp
-from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
-from mcpgateway.protocol.param_headers import HeaderParameter
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation.notifications import of_legacy_client
 from mcpgateway.servers.health import PATIENCE
@@ -52,27 +51,7 @@ UNBOUNDED = frozenset({"subscriptions/listen"})
 Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
 """`mcpgateway.adapters.base.Listens.listen`."""
 
-Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
-"""Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
-
-CrossingBegun: TypeAlias = Callable[[Server, Caller, Message, Wait, Done], bool]
-"""Makes a plain call likewise without a task, or says that it cannot; with the arguments of `Dispatcher.begin`."""
-
-Marking: TypeAlias = "Callable[[Server, Caller, Message, Wait, bool], Awaitable[tuple[HeaderParameter, ...]]]"
-"""Says what a ``tools/call`` to a modern server over HTTP mirrors in headers: `mcpgateway.calls.marks.Marks.of`."""
-
 _MODERN = LinkKey(Era.MODERN)
-_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
-
-
-class Escort(Protocol):
-    """What goes with a call that crosses the eras, on every link on which it is attempted."""
-
-    async def carry(self, slot: Slot, request: Request, back: Back) -> Reply:
-        """Make the call on its leased link: `mcpgateway.adapters.base.Link.call`, and what belongs around it."""
-
-    async def asked(self, link: Link, message: Message) -> None:
-        """Take what the server asks meanwhile."""
 
 
 def era_for(caller: Caller, server: Server) -> Era:
@@ -176,8 +155,8 @@ class Dispatcher:
         """What translates, by the era of the client."""
         self.crossings_begun: dict[Era, CrossingBegun] = {}
         """The same for plain calls that need no task, where that can be."""
-        self.marking: Marking | None = None
-        """What requests mirror in headers that did not come with any."""
+        self.heading: Heading | None = None
+        """What makes headers; whoever makes the dispatcher sets it."""
         self._sweeper = sweeper
         self._random = random
 
@@ -278,9 +257,9 @@ class Dispatcher:
         slot = server.take(key) if not alone or key.sessional else None
         if slot is None:
             with interruptible(wait):
-                own = caller.resumes and caller.handshake is not None
                 initialize = _handshake(server, caller, key)
-                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
+                hears = not caller.resumes or caller.handshake is None  # else its client listens for itself
+                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=hears)
         assert slot.link is not None
         request = Request(message, wait, headers, alone=alone or slot.alone)
         if call.escort is not None:
@@ -296,12 +275,8 @@ class Dispatcher:
     async def _headers(
         self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
     ) -> Mapping[bytes, bytes]:
-        """The headers of a modern request that came without; ``anew``: the server says that they are not the right."""
-        if server.pipe:
-            return _NO_HEADERS
-        if message.method != "tools/call" or self.marking is None:
-            return request_headers(message)
-        return request_headers(message, await self.marking(server, caller, message, wait, anew))
+        assert self.heading is not None
+        return await self.heading.of(server, caller, message, wait, anew=anew)
 
     async def _finish(self, call: _Call, slot: Slot, run: Callable[[Back], Awaitable[Reply]]) -> Reply:
         """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
@@ -350,15 +325,18 @@ class Dispatcher:
         if key.era is not caller.era:
             crossing = self.crossings_begun.get(caller.era)
             return crossing is not None and crossing(server, caller, message, wait, done)
-        if headers is None and key.era is Era.MODERN and not server.pipe:
-            return False  # its headers are still to be made
+        own = headers is None and key.era is Era.MODERN
+        if own:
+            headers = None if self.heading is None else self.heading.at_hand(server, message)
+            if headers is None:
+                return False
         slot = server.take(key)
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
         if begin is not None:
             bound(wait, server)
-            flight = _Flight(self, server, slot, caller, message, wait, headers, done)
+            flight = _Flight(self, server, slot, caller, message, wait, headers, own, done)
             self._sweeper.add(wait)
             if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):
                 return True
@@ -402,7 +380,7 @@ class Dispatcher:
 class _Flight:
     """A call that was begun without a task: what is to be given back when it is over."""
 
-    __slots__ = ("_caller", "_dispatcher", "_done", "_headers", "_message", "_server", "_slot", "_wait")
+    __slots__ = ("_caller", "_dispatcher", "_done", "_headers", "_message", "_own", "_server", "_slot", "_wait")
 
     def __init__(
         self,
@@ -413,6 +391,7 @@ class _Flight:
         message: Message,
         wait: Wait,
         headers: Mapping[bytes, bytes] | None,
+        own: bool,
         done: Done,
     ) -> None:
         self._dispatcher = dispatcher
@@ -422,6 +401,8 @@ class _Flight:
         self._message = message
         self._wait = wait
         self._headers = headers
+        self._own = own
+        """The headers are the gateway's."""
         self._done = done
 
     def settled(self, outcome: Outcome) -> None:
@@ -431,7 +412,10 @@ class _Flight:
             if not slot.answered or server.health.breaker.failures:
                 server.health.answered(slot)
             server.release(slot)
-            self._done(outcome)
+            if self._own and error_code(outcome.message) == HEADER_MISMATCH:
+                self._done(partial(self._renew, outcome))
+            else:
+                self._done(outcome)
         elif not isinstance(outcome, Exception):
             self._done(partial(self._go_on, outcome))
         else:
@@ -445,6 +429,14 @@ class _Flight:
             return await dispatcher._persist(call, lambda: dispatcher._finish(call, self._slot, continuation))
         finally:
             dispatcher._sweeper.discard(self._wait)
+
+    async def _renew(self, refusal: Reply, back: Back) -> Reply:
+        """Make the call again, if there are other headers for it."""
+        dispatcher, server, caller = self._dispatcher, self._server, self._caller
+        headers = await dispatcher._headers(server, caller, self._message, self._wait, anew=True)
+        if headers == self._headers:
+            return refusal
+        return await dispatcher.straight(server, caller, self._message, self._wait, back, headers)
 
 
 async def _raise(problem: Exception, back: Back) -> Reply:

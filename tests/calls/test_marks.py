@@ -18,6 +18,7 @@ from mcpgateway.sessions.caller import Caller
 from mcpgateway.testing.memory import MemoryLink
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import Library, gateway_of, modern, space
+from tests.calls.held import HeldLink, begin, begun
 from tests.calls.seminar import MODERN_ONLY, opened
 from tests.servers.doubles import Counting
 
@@ -106,3 +107,46 @@ async def test_a_pipe_has_no_headers_and_is_listed_for_none(autojump_clock: trio
         listed = len(host.asked("tools/list"))
         assert (await call(space(gateway, "a"), modern(), "echo", "north")).error is None
         assert len(host.asked("tools/list")) == listed
+
+
+async def test_a_link_that_has_to_be_made_first_changes_nothing(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = OverHttp("a")
+    async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
+        await gateway.ready()
+        caller, namespace = modern(), space(gateway, "a")
+        assert (await call(namespace, caller, "echo", "north")).error is None
+        monkeypatch.setattr(Mirroring, "header", "Zone")  # each link has a server of its own
+        for link in adapter.links:
+            link.crash("gone")
+
+        assert (await call(namespace, caller, "echo", "north")).error is None
+
+
+@pytest.mark.parametrize("who", ["legacy client", "modern client"])
+async def test_a_call_that_was_begun_gets_the_headers_of_a_changed_tool_in_a_task(
+    who: str, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = OverHttp("a")
+    adapter.link_class = HeldLink
+    params: dict[str, object] = {"name": "echo", "arguments": {"region": "north"}}
+    if who == "modern client":
+        params["_meta"] = {envelope.PROTOCOL_VERSION: LATEST_MODERN, envelope.CLIENT_CAPABILITIES: {}}
+    async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        caller = modern() if who == "modern client" else await opened(gateway, namespace)
+        assert begin(namespace, caller, Wait(), params) is None
+        assert (await call(namespace, caller, "echo", "north")).error is None
+        settled = begun(namespace, caller, Wait(), params)
+        link, server = adapter.links[-1], adapter.host
+        assert isinstance(link, HeldLink)
+        assert isinstance(server, Mirroring)
+        request, done = link.held[0]
+        assert (request.headers or {})[b"mcp-param-region"] == b"north"
+        server.header = "Zone"
+        done(Reply(jsonrpc.error(b"1", HeaderMismatch("does not mirror")), 400))
+
+        assert (await settled.go_on(NoBack())).message.error is None
+        assert gateway.statistics().waits == 0
