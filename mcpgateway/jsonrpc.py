@@ -138,7 +138,7 @@ def classify(members: dict[str, Raw]) -> Message:
     except msgspec.DecodeError:
         raise _refuse('"method" must be a string', id) from None
     params = members.get("params")
-    if params is not None and params != NULL and memoryview(params)[0] != _BRACE:
+    if params is not None and memoryview(params)[0] != _BRACE and params != NULL:
         raise _refuse('"params" must be an object', id)
     return Message(members, method, id)
 

@@ -84,9 +84,8 @@ class InFlight:
         """Note that it will be answered now, or not at all: its id is free; idempotent."""
         if self._calls.get(call.id) is call:
             del self._calls[call.id]
-        session = call.caller.session
-        if session is not None and session.calls.get(call.id) is call.wait:
-            session.end(call.id)
+        if call.caller.session is not None:
+            call.caller.session.end(call.id, call.wait)
 
     def give_back(self, call: Call) -> None:
         """Count it no more; once."""

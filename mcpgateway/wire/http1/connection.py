@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -58,7 +59,7 @@ class Connection:
         self._server = server
         self._limits = server.limits
         self.wait = Wait(trio.current_time() + server.limits.idle_timeout, _IdleTooLong)
-        self._builder = RequestReader(lambda: HttpRequest(peer, secure, address), server.limits)
+        self._builder = RequestReader(partial(HttpRequest, peer, secure, address), server.limits)
         self._exchange: Exchange | None = None
         """What is being answered without the task."""
         self._continuation: Callable[[], Awaitable[None]] | None = None
