@@ -75,6 +75,17 @@ def test_messages_survive_however_they_are_cut(texts: list[str], cuts: list[int]
     assert "".join(str(event.data) for event in peer.events() if isinstance(event, TextMessage)) == "".join(texts)
 
 
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65535, 65536, 100_000])
+def test_a_message_of_any_length_is_one_frame(size: int) -> None:
+    peer = client()
+    peer.receive_data(Frames(1000).text(b"x" * size) + Frames(1000).text(b"next"))
+
+    *pieces, last = [event.data for event in peer.events() if isinstance(event, TextMessage)]
+
+    assert "".join(map(str, pieces)) == "x" * size
+    assert last == "next"
+
+
 def test_fragments_are_one_message_and_pings_between_them_are_answered() -> None:
     peer, frames = client(), Frames(LIMIT)
     events = [
