@@ -96,7 +96,8 @@ class Session:
         """Note that a call is over, unless it is not in flight or its id is another's by now."""
         if self.calls.get(id) is wait:
             del self.calls[id]
-            self._used()
+            if not self.calls:  # else it is busy, which counts more
+                self._used()
 
     def _used(self) -> None:
         now = self.last_used = trio.current_time()
