@@ -7,6 +7,7 @@ compressed (images).
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator, Mapping
 from typing import Final
@@ -169,11 +170,11 @@ class Frames:
     def text(self, data: bytes) -> bytes:
         """A message, which is UTF-8, as bytes to be sent; none once the connection is being closed.
 
-        It is one frame, and made here: the library's takes 4 µs, and twice the time that a large message needs.
+        It is one frame, and made here: the library takes 5 µs for it, and 12 for one that is masked.
         """
         if self._socket.state is not ConnectionState.OPEN:
             return b""
-        return _head(len(data)) + data
+        return text_frame(data, masked=self._socket.client)
 
     def ping(self) -> bytes:
         """A ping, as bytes to be sent."""
@@ -186,10 +187,21 @@ class Frames:
         return self._socket.send(CloseConnection(code=code, reason=reason))
 
 
-def _head(size: int) -> bytes:
-    """The head of the frame of a text message: not masked, for it is a server's (RFC 6455, 5.2)."""
+def text_frame(data: bytes, *, masked: bool) -> bytes:
+    """A text message as one frame (RFC 6455, 5.2); those of whoever has dialled are ``masked``."""
+    size, bit = len(data), 0x80 if masked else 0
     if size < 126:
-        return struct.pack("!BB", _TEXT, size)
-    if size < 1 << 16:
-        return struct.pack("!BBH", _TEXT, 126, size)
-    return struct.pack("!BBQ", _TEXT, 127, size)
+        head = struct.pack("!BB", _TEXT, bit | size)
+    elif size < 1 << 16:
+        head = struct.pack("!BBH", _TEXT, bit | 126, size)
+    else:
+        head = struct.pack("!BBQ", _TEXT, bit | 127, size)
+    return head + _masked(data) if masked else head + data
+
+
+def _masked(data: bytes) -> bytes:
+    """A fresh key, and the data under it; as two numbers, because nothing else in Python is as fast."""
+    key = os.urandom(4)
+    pad = (key * (len(data) // 4 + 1))[: len(data)]
+    covered = int.from_bytes(data, "little") ^ int.from_bytes(pad, "little")
+    return key + covered.to_bytes(len(data), "little")
