@@ -336,9 +336,9 @@ class Dispatcher:
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
         if begin is not None:
             bound(wait, server)
-            flight = _Flight(self, server, slot, caller, message, wait, headers, own, done)
+            request = Request(message, wait, headers, alone=slot.alone)
             self._sweeper.add(wait)
-            if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):
+            if begin(request, _Flight(self, server, slot, caller, request, own, done).settled):
                 return True
             self._sweeper.discard(wait)
         server.release(slot)
@@ -380,7 +380,7 @@ class Dispatcher:
 class _Flight:
     """A call that was begun without a task: what is to be given back when it is over."""
 
-    __slots__ = ("_caller", "_dispatcher", "_done", "_headers", "_message", "_own", "_server", "_slot", "_wait")
+    __slots__ = ("_caller", "_dispatcher", "_done", "_own", "_request", "_server", "_slot")
 
     def __init__(
         self,
@@ -388,9 +388,7 @@ class _Flight:
         server: Server,
         slot: Slot,
         caller: Caller,
-        message: Message,
-        wait: Wait,
-        headers: Mapping[bytes, bytes] | None,
+        request: Request,
         own: bool,
         done: Done,
     ) -> None:
@@ -398,16 +396,14 @@ class _Flight:
         self._server = server
         self._slot = slot
         self._caller = caller
-        self._message = message
-        self._wait = wait
-        self._headers = headers
+        self._request = request
         self._own = own
         """The headers are the gateway's."""
         self._done = done
 
     def settled(self, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
-            self._dispatcher._sweeper.discard(self._wait)
+            self._dispatcher._sweeper.discard(self._request.wait)
             slot, server = self._slot, self._server
             if not slot.answered or server.health.breaker.failures:
                 server.health.answered(slot)
@@ -423,20 +419,20 @@ class _Flight:
             self._done(partial(self._go_on, partial(_raise, outcome)))
 
     async def _go_on(self, continuation: Continuation, back: Back) -> Reply:
-        dispatcher = self._dispatcher
-        call = _Call(self._server, self._caller, self._message, self._wait, back, self._headers)
+        dispatcher, request = self._dispatcher, self._request
+        call = _Call(self._server, self._caller, request.message, request.wait, back, request.headers)
         try:
             return await dispatcher._persist(call, lambda: dispatcher._finish(call, self._slot, continuation))
         finally:
-            dispatcher._sweeper.discard(self._wait)
+            dispatcher._sweeper.discard(request.wait)
 
     async def _renew(self, refusal: Reply, back: Back) -> Reply:
         """Make the call again, if there are other headers for it."""
-        dispatcher, server, caller = self._dispatcher, self._server, self._caller
-        headers = await dispatcher._headers(server, caller, self._message, self._wait, anew=True)
-        if headers == self._headers:
+        dispatcher, server, caller, request = self._dispatcher, self._server, self._caller, self._request
+        headers = await dispatcher._headers(server, caller, request.message, request.wait, anew=True)
+        if headers == request.headers:
             return refusal
-        return await dispatcher.straight(server, caller, self._message, self._wait, back, headers)
+        return await dispatcher.straight(server, caller, request.message, request.wait, back, headers)
 
 
 async def _raise(problem: Exception, back: Back) -> Reply:

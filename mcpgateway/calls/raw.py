@@ -143,6 +143,7 @@ class RawNamespace:
             raise
         if negotiated.stateful:
             caller.handshake = params
+            caller.keys[server.name] = key
         else:
             server.end_owner(session)  # it keeps no session, so neither do we
         return negotiated.result, negotiated.stateful

@@ -67,9 +67,8 @@ class Flight:
             return
         del self._calls[self._wait]
         self._bound.release(self._exchange.request.address)
-        session = self._session
-        if session is not None and session.calls.get(self._id) is self._wait:
-            session.end(self._id)
+        if self._session is not None:
+            self._session.end(self._id, self._wait)
 
     def settled(self, outcome: Outcome) -> None:
         """Answer, here and now where it is a reply; anything else is for the connection's task."""

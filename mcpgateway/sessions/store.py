@@ -92,9 +92,12 @@ class Session:
             raise InvalidRequest("a request with this id is already in flight in this session")
         self.calls[id] = wait
 
-    def end(self, id: bytes) -> None:
-        self.calls.pop(id, None)
-        self._used()
+    def end(self, id: bytes, wait: Wait) -> None:
+        """Note that a call is over, unless it is not in flight or its id is another's by now."""
+        if self.calls.get(id) is wait:
+            del self.calls[id]
+            if not self.calls:  # else it is busy, which counts more
+                self._used()
 
     def _used(self) -> None:
         now = self.last_used = trio.current_time()

@@ -94,9 +94,11 @@ class Bound:
         :raises TooMany: they are too many for one address
         :raises TooBusy: they are too many in all
         """
-        if not self.room(address, amount):
+        held, has = self.held + amount, self._of.get(address, 0) + amount
+        if held > self.limit or has > self.per_address:
             raise self.refusal(address, amount)
-        self.add(address, amount)
+        self.held = held
+        self._of[address] = has
 
     def release(self, address: str, amount: int = 1) -> None:
         """Count so many less, of those that were added for this address."""

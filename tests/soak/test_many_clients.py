@@ -132,7 +132,7 @@ class Direct:
         except CallCancelled:
             return None
         finally:
-            self._session.end(own)
+            self._session.end(own, wait)
         return decoded(reply.message.encode_as(own))
 
     async def send(self, message: dict[str, Any]) -> None:
