@@ -823,7 +823,16 @@ BRIDGING = (
         "tests/fronts/test_streams.py::test_a_stream_passes_to_the_byte_and_is_resumed_where_the_client_says",
         "tests/fronts/test_streams.py::test_a_call_that_the_server_cuts_off_ends_likewise_and_is_resumed_by_the_client",
     ),
-    bridge("batch", LEGACY, "split, answered as an array or one stream", later=ISSUE_5),
+    bridge(
+        "batch",
+        LEGACY,
+        "split, answered as an array or one stream",
+        "tests/fronts/test_batches.py::test_a_batch_at_a_modern_server_is_answered_as_one_array_in_legacy_words",
+        "tests/fronts/test_batches.py::test_a_modern_server_that_tells_something_or_asks_makes_the_answer_a_stream",
+        "tests/fronts/test_batches.py::test_one_call_of_a_batch_at_a_modern_server_is_cancelled_and_the_others_are_answered",
+        "tests/fronts/test_batches.py::test_initialize_in_a_batch_is_refused_before_a_modern_server_hears_of_it",
+        "tests/fronts/test_channels.py::test_a_batch_at_a_modern_server_is_answered_as_one_array_whatever_is_asked_meanwhile",
+    ),
     bridge("batch", MODERN, "not applicable to a modern client", refused="batches exist in 2025-03-26 only"),
     bridge("batch", SAME, "split", "tests/fronts/test_batches.py::test_requests_are_answered_as_one_array"),
 )
