@@ -115,7 +115,7 @@ class LegacyClients:
             answer = self._translated(server, caller, message, reply)
         except GatewayError:
             return None
-        return None if isinstance(answer, InputRequired) else _answered(answer, reply)
+        return None if isinstance(answer, InputRequired) else Reply(answer)
 
     async def _converse(
         self,
@@ -142,7 +142,7 @@ class LegacyClients:
             try:
                 answer = self._translated(server, caller, message, reply)
                 if not isinstance(answer, InputRequired):
-                    return _answered(answer, reply)
+                    return Reply(answer)
                 if number < ROUNDS:
                     request = await self._play(server, caller, request, answer, wait, back, number)
             except (Unanswered, InvalidParams) as problem:
@@ -224,11 +224,6 @@ async def _as_it_came(reply: Reply, back: Back) -> Reply:
     """A first round that is over; see `LegacyClients._converse`."""
     await trio.lowlevel.checkpoint()
     return reply
-
-
-def _answered(answer: Message, reply: Reply) -> Reply:
-    """What the client gets: as an event where the server sent one, whose id is of no use to it."""
-    return Reply(answer, event=None if reply.event is None else Event(None))
 
 
 def _leveled(message: Message) -> Reply:

@@ -148,8 +148,8 @@ class _Back:
         self._on_event = on_event
 
     async def send(self, event: Event) -> None:
-        assert event.message is not None
-        await self._on_event(decoded(event.message.encode()))
+        if event.message is not None:
+            await self._on_event(decoded(event.message.encode()))
 
 
 async def virtually(seed: int) -> None:
