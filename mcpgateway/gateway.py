@@ -23,6 +23,7 @@ from mcpgateway.calls.client import Client, OnProgress
 from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.listening import Listening
+from mcpgateway.calls.marks import Marks
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.calls.modern_clients import ModernClients
 from mcpgateway.calls.namespace import Namespace
@@ -87,6 +88,7 @@ class Gateway:
         self.guard = Guard()
         self.login_path = LoginPath(config.login_shell, self.guard)
         self.dispatcher = Dispatcher(self.sweeper)
+        self.dispatcher.heading = Marks(self.dispatcher)
         node = secrets.token_hex(4)
         self.sealer = Sealer(partial(load_keys, config.state_dir / "secret"), node=node)
         self.sessions = SessionStore(
@@ -107,7 +109,9 @@ class Gateway:
         interests = Interests(self.dispatcher, self._soon)
         watches = Watches(self.dispatcher, interests.subscriptions, self._soon)
         self.changes = Changes(self.sessions, self.namespace, interests, watches, self._soon)
-        self.dispatcher.crossings[Era.LEGACY] = LegacyClients(self.dispatcher, watches, self.sweeper).call
+        legacy = LegacyClients(self.dispatcher, watches, self.sweeper)
+        self.dispatcher.crossings[Era.LEGACY] = legacy.call
+        self.dispatcher.crossings_begun[Era.LEGACY] = legacy.begin
         self.parking = Parking(self.dispatcher, self.sealer, self.sweeper, config.parking)
         modern = ModernClients(self.dispatcher, self.parking, Listening(self.changes, self.sweeper))
         self.dispatcher.crossings[Era.MODERN] = modern.cross

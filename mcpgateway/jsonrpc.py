@@ -26,7 +26,7 @@ encode: Final = msgspec.json.encode
 _VERSION = Raw(b'"2.0"')
 NULL: Final = Raw(b"null")
 _BRACE = ord("{")
-_ID_STARTS = frozenset(bytes([character]) for character in b'"-0123456789')
+_ID_STARTS = b'"-0123456789'
 
 
 class Message:
@@ -123,7 +123,7 @@ def classify(members: dict[str, Raw]) -> Message:
     raw_id = members.get("id")
     id = None if raw_id is None else bytes(raw_id)
     raw_method = members.get("method")
-    if id is not None and id[:1] not in _ID_STARTS and (id != b"null" or raw_method is not None):
+    if id is not None and id[0] not in _ID_STARTS and (id != b"null" or raw_method is not None):
         raise InvalidRequest('"id" must be a string or a number')
     if members.get("jsonrpc") != _VERSION:
         raise _refuse('"jsonrpc" must be "2.0"', id)
@@ -138,7 +138,7 @@ def classify(members: dict[str, Raw]) -> Message:
     except msgspec.DecodeError:
         raise _refuse('"method" must be a string', id) from None
     params = members.get("params")
-    if params is not None and params != NULL and memoryview(params)[0] != _BRACE:
+    if params is not None and memoryview(params)[0] != _BRACE and params != NULL:
         raise _refuse('"params" must be an object', id)
     return Message(members, method, id)
 

@@ -89,6 +89,13 @@ def wait_for_ok(url: str, process: subprocess.Popen[bytes], log: Path, seconds: 
     return _wait(answers, url, process, log, seconds)
 
 
+def wait_for_children(process: subprocess.Popen[bytes], log: Path, seconds: float = 30.0) -> list[int]:
+    """Wait until a process has children; their pids. Linux only."""
+    listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    _wait(lambda: bool(listed.read_text()), f"children of {process.pid}", process, log, seconds)
+    return [int(child) for child in listed.read_text().split()]
+
+
 def _wait(ready: Callable[[], bool], what: str, process: subprocess.Popen[bytes], log: Path, seconds: float) -> float:
     began = time.monotonic()
     while not ready():

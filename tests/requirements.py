@@ -566,7 +566,7 @@ BRIDGING = (
         "headers",
         LEGACY,
         "MCP headers made from the body and the tool's schema; -32020 refreshes and retries once",
-        "tests/calls/test_legacy_clients.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
+        "tests/calls/test_marks.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
     ),
     bridge(
         "headers",
@@ -838,7 +838,21 @@ BRIDGING = (
         "one to one",
         "tests/fronts/test_streams.py::test_delete_ends_the_stream_and_the_calls_of_its_session_and_no_other",
     ),
-    bridge("resumability", LEGACY, "event ids, priming, retry and replay from the gateway's own buffer", later=ISSUE_5),
+    bridge(
+        "resumability",
+        LEGACY,
+        "event ids, priming, retry and replay from the gateway's own buffer",
+        "tests/fronts/test_resuming.py::test_each_stream_begins_with_an_id_and_has_one_with_every_event",
+        "tests/fronts/test_resuming.py::test_clients_of_older_revisions_get_ids_and_no_event_without_a_message",
+        "tests/fronts/test_resuming.py::test_a_call_that_nothing_precedes_is_answered_with_json_and_nothing_is_kept",
+        "tests/fronts/test_resuming.py::test_a_client_that_loses_its_connection_gets_what_it_missed_and_the_reply_on_another",
+        "tests/fronts/test_resuming.py::test_a_question_waits_for_a_client_that_is_away_and_its_answer_brings_the_reply",
+        "tests/fronts/test_resuming.py::test_what_is_kept_for_a_client_has_bounds_and_the_reply_outlasts_what_came_before_it",
+        "tests/fronts/test_resuming.py::test_an_event_that_is_not_known_is_a_400_and_the_session_goes_on",
+        "tests/fronts/test_call_streams.py::test_a_client_that_stays_away_is_told_that_it_was_too_late_until_its_session_ends",
+        "tests/real/test_resuming.py::test_a_call_whose_connection_is_cut_goes_on_and_nothing_of_it_is_missed",
+        "tests/real/test_resuming.py::test_a_client_that_is_cut_off_while_it_is_asked_answers_and_gets_its_reply",
+    ),
     bridge(
         "resumability",
         MODERN,
@@ -852,7 +866,16 @@ BRIDGING = (
         "tests/fronts/test_streams.py::test_a_stream_passes_to_the_byte_and_is_resumed_where_the_client_says",
         "tests/fronts/test_streams.py::test_a_call_that_the_server_cuts_off_ends_likewise_and_is_resumed_by_the_client",
     ),
-    bridge("batch", LEGACY, "split, answered as an array or one stream", later=ISSUE_5),
+    bridge(
+        "batch",
+        LEGACY,
+        "split, answered as an array or one stream",
+        "tests/fronts/test_batches.py::test_a_batch_at_a_modern_server_is_answered_as_one_array_in_legacy_words",
+        "tests/fronts/test_batches.py::test_a_modern_server_that_tells_something_or_asks_makes_the_answer_a_stream",
+        "tests/fronts/test_batches.py::test_one_call_of_a_batch_at_a_modern_server_is_cancelled_and_the_others_are_answered",
+        "tests/fronts/test_batches.py::test_initialize_in_a_batch_is_refused_before_a_modern_server_hears_of_it",
+        "tests/fronts/test_channels.py::test_a_batch_at_a_modern_server_is_answered_as_one_array_whatever_is_asked_meanwhile",
+    ),
     bridge("batch", MODERN, "not applicable to a modern client", refused="batches exist in 2025-03-26 only"),
     bridge("batch", SAME, "split", "tests/fronts/test_batches.py::test_requests_are_answered_as_one_array"),
 )
@@ -1365,6 +1388,7 @@ PROMISES = (
         "Mcp-Param-* validated against the schema, unknown ones forwarded",
         "tests/calls/test_mirrors.py::test_headers_must_mirror_their_arguments",
         "tests/calls/test_mirrors.py::test_over_http_the_server_compares_and_bad_marks_are_not_shown",
+        "tests/calls/test_marks.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
     ),
     promise(
         "3.unknown",
@@ -1431,7 +1455,7 @@ PROMISES = (
         "3.shows.zero",
         "conformance differences: 0, three times over HTTP, over stdio but for polling",
         "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_no_difference_for_a_server_over_http",
-        "tests/conformance/test_matrix.py::test_over_stdio_only_event_streams_differ",
+        "tests/conformance/test_matrix.py::test_on_one_connection_only_event_streams_differ",
     ),
     promise(
         "3.shows.client",
@@ -1767,7 +1791,12 @@ PROMISES = (
         "merged namespaces across eras",
         "tests/calls/test_modern_clients.py::test_a_merged_namespace_shows_servers_of_both_eras",
     ),
-    promise("5.conformance", "the matrix grows to client era, server era, adapter", later=ISSUE_5),
+    promise(
+        "5.conformance",
+        "the matrix grows to client era, server era, adapter",
+        "tests/conformance/test_matrix.py::test_every_era_of_clients_meets_every_era_of_servers_over_every_transport",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_has_every_leg_and_counts_the_known_differences",
+    ),
     promise(
         "5.bad",
         "wrong, late, vanishing peers: clear error, resources freed, nobody else affected",
@@ -1789,8 +1818,23 @@ PROMISES = (
         "tests/calls/test_listening.py::test_a_malformed_filter_is_refused",
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),
-    promise("5.shows.suites", "33 of 33 and at least 39 of 40 across eras; a chain of two gateways", later=ISSUE_5),
-    promise("5.shows.cost", "same-era calls pay nothing; a cross-era call at most twice", later=ISSUE_5),
+    promise(
+        "5.shows.suites",
+        "33 of 33 and at least 39 of 40 across eras; a chain of two gateways",
+        "tests/conformance/test_matrix.py::test_legacy_clients_of_modern_servers_pass_every_scenario",
+        "tests/conformance/test_matrix.py::"
+        "test_modern_clients_of_legacy_servers_miss_only_what_the_legacy_era_cannot_say",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_no_difference_for_a_server_over_http",
+        "tests/conformance/test_matrix.py::test_on_one_connection_only_event_streams_differ",
+        "tests/conformance/test_matrix.py::test_the_committed_matrix_shows_clients_as_they_are_without_the_gateway",
+    ),
+    promise(
+        "5.shows.cost",
+        "same-era calls pay nothing; a cross-era call at most twice",
+        "tests/calls/test_begin_across.py::test_calls_within_an_era_never_come_near_the_bridge",
+        "tests/real/test_crossing_cost.py::"
+        "test_a_plain_call_across_costs_at_most_twice_one_within_and_those_pay_nothing",
+    ),
     promise(
         "5.shows.abandoned",
         "10,000 abandoned parked calls leave nothing behind",

@@ -484,6 +484,23 @@ async def test_a_session_that_passed_through_goes_on_at_a_server_behind_a_pipe(
             assert stream.methods == [f"{kind}/list_changed" for kind in ("tools", "prompts", "resources")]
 
 
+async def test_a_session_that_passed_through_and_is_merged_now_has_streams_of_the_gateways_own(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """What its client remembers of the server's events is of no use there."""
+    alone, both = (NamespaceConfig("n", names) for names in (("h",), ("h", "a")))
+    servers = http("h", "http://h/mcp"), pipe("a")
+    async with running(config_of(*servers, namespaces={"n": alone})) as site:
+        gateway = site.gateway
+        caller = legacy()
+        await space(gateway, "n").initialize(caller, handshake("somebody"), "1")
+        session = gateway.sessions.open("1", "n", caller)
+        assert space(gateway, "n").passes_streams(caller)
+        site.reload(config_of(*servers, namespaces={"n": both}))
+        assert not space(gateway, "n").passes_streams(caller)
+        assert session.moved
+
+
 async def test_modern_callers_are_worked_out_anew(autojump_clock: trio.testing.MockClock) -> None:
     envelope = Envelope("2026-07-28", Raw(b"{}"))
     async with running(config_of(pipe("a"))) as site:

@@ -137,6 +137,8 @@ class StreamableHttpLink:
 
     async def read_on(self, response: Response, reader: EventReader, id: bytes, request: Request, back: Back) -> Reply:
         """Read a stream to the reply in it, which may come on another one that resumes it."""
+        if self._legacy and not self._hears:
+            self._streams.reads(id, request.message.id or b"null", request.wait)
         try:
             reply = await go_on(response, reader, request.wait, back)
         except StreamEnded:
@@ -146,6 +148,7 @@ class StreamableHttpLink:
             await response.aclose()
             return await self._resume(reader, request.wait, back)
         finally:
+            self._streams.left(id)
             await response.aclose()
         self.note(reader, id, request)
         return reply

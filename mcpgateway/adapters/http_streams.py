@@ -49,6 +49,8 @@ class Streams:
         self._chance = chance
         self._noted: dict[bytes, bytes] = {}
         """The client's ids of calls whose streams can be resumed, by our own; the oldest go first."""
+        self._read: dict[bytes, tuple[bytes, Wait]] = {}
+        """The same of calls whose streams are being read, and what their readers wait under."""
         self._alone: list[_Shared] = []
         """Calls in flight that have the link to themselves."""
         self.answered = trio.Event()
@@ -62,9 +64,22 @@ class Streams:
         if len(self._noted) > NOTED:
             del self._noted[next(iter(self._noted))]
 
+    def reads(self, id: bytes, client: bytes, wait: Wait) -> None:
+        """The stream of a call is being read, until it is `left`."""
+        self._read[id] = client, wait
+
+    def left(self, id: bytes) -> None:
+        self._read.pop(id, None)
+
     def under_the_clients_id(self, message: Message) -> Message | None:
-        """A response as the client knows it; ``None`` for one that it did not ask for."""
-        client = self._noted.get(message.id or b"")
+        """A response as the client knows it; ``None`` for one that it did not ask for.
+
+        Whoever still reads the stream on which it would have come, without its client, need not wait for it any more.
+        """
+        own = message.id or b""
+        client, wait = self._read.get(own, (self._noted.get(own), None))
+        if wait is not None:
+            wait.end(StreamEnded(self._server, "gave its reply on the stream that the client resumed"))
         return None if client is None else message.replace(id=Raw(client))
 
     def cancellation(self, message: Message) -> Message | None:

@@ -9,22 +9,31 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import trio
 from msgspec import Raw
 
-from mcpgateway.adapters.base import Back, Continuation, Done, Link, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
+from mcpgateway.calls.company import Crossing, CrossingBegun, Escort, Heading
 from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
 from mcpgateway.config.model import Isolation
-from mcpgateway.errors import CallCancelled, EraMismatch, InvalidParams, ServerError, ServerSessionLost, ServerTimeout
-from mcpgateway.jsonrpc import Message
+from mcpgateway.errors import (
+    HEADER_MISMATCH,
+    CallCancelled,
+    EraMismatch,
+    InvalidParams,
+    ServerError,
+    ServerSessionLost,
+    ServerTimeout,
+)
+from mcpgateway.jsonrpc import Message, error_code
+from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.envelope import stamp
-from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation.notifications import of_legacy_client
@@ -42,23 +51,7 @@ UNBOUNDED = frozenset({"subscriptions/listen"})
 Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
 """`mcpgateway.adapters.base.Listens.listen`."""
 
-Crossing: TypeAlias = Callable[[Server, Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
-"""Makes a call on a server in the other era than its client's, with the arguments of `Dispatcher.call`."""
-
-CrossingBegun: TypeAlias = Callable[[Server, Caller, Message, Wait, Done], bool]
-"""Makes a plain call likewise without a task, or says that it cannot; with the arguments of `Dispatcher.begin`."""
-
 _MODERN = LinkKey(Era.MODERN)
-
-
-class Escort(Protocol):
-    """What goes with a call that crosses the eras, on every link on which it is attempted."""
-
-    async def carry(self, slot: Slot, request: Request, back: Back) -> Reply:
-        """Make the call on its leased link: `mcpgateway.adapters.base.Link.call`, and what belongs around it."""
-
-    async def asked(self, link: Link, message: Message) -> None:
-        """Take what the server asks meanwhile."""
 
 
 def era_for(caller: Caller, server: Server) -> Era:
@@ -162,6 +155,8 @@ class Dispatcher:
         """What translates, by the era of the client."""
         self.crossings_begun: dict[Era, CrossingBegun] = {}
         """The same for plain calls that need no task, where that can be."""
+        self.heading: Heading | None = None
+        """What makes headers; whoever makes the dispatcher sets it."""
         self._sweeper = sweeper
         self._random = random
 
@@ -252,23 +247,36 @@ class Dispatcher:
             # The gateway's own listings and errands, whose waits are not the client's, may outlast it: nobody would
             # close the link that they had made for it.
             raise CallCancelled("the session has ended")
-        if headers is None and key.era is Era.MODERN:
-            # Not from a modern client over HTTP: a caller that takes any era, or the gateway's own listing.
-            params = stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)
-            message = message.replace(params=params)
-            headers = request_headers(message)
+        own = headers is None and key.era is Era.MODERN
+        if own:  # not from a modern client over HTTP, which brings headers that go along
+            if read_envelope(message.params) is None:
+                params = stamp(message.params, revision=LATEST_MODERN, capabilities=caller.capabilities)
+                message = message.replace(params=params)
+            headers = await self._headers(server, caller, message, wait)
         alone = caller.askable and message.method in MAY_ASK and key.era is Era.LEGACY
         slot = server.take(key) if not alone or key.sessional else None
         if slot is None:
             with interruptible(wait):
-                own = caller.resumes and caller.handshake is not None
                 initialize = _handshake(server, caller, key)
-                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=not own)
+                hears = not caller.resumes or caller.handshake is None  # else its client listens for itself
+                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=hears)
         assert slot.link is not None
         request = Request(message, wait, headers, alone=alone or slot.alone)
         if call.escort is not None:
             return await self._finish(call, slot, partial(call.escort.carry, slot, request))
-        return await self._finish(call, slot, partial(slot.link.call, request))
+        reply = await self._finish(call, slot, partial(slot.link.call, request))
+        if own and error_code(reply.message) == HEADER_MISMATCH:
+            renewed = await self._headers(server, caller, message, wait, anew=True)
+            if renewed != headers:
+                call.message, call.headers = message, renewed
+                return await self._attempt(call)
+        return reply
+
+    async def _headers(
+        self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
+    ) -> Mapping[bytes, bytes]:
+        assert self.heading is not None
+        return await self.heading.of(server, caller, message, wait, anew=anew)
 
     async def _finish(self, call: _Call, slot: Slot, run: Callable[[Back], Awaitable[Reply]]) -> Reply:
         """Run what makes a call, or goes on with one, on a leased link; then give the link back."""
@@ -317,15 +325,20 @@ class Dispatcher:
         if key.era is not caller.era:
             crossing = self.crossings_begun.get(caller.era)
             return crossing is not None and crossing(server, caller, message, wait, done)
+        own = headers is None and key.era is Era.MODERN
+        if own:
+            headers = None if self.heading is None else self.heading.at_hand(server, message)
+            if headers is None:
+                return False
         slot = server.take(key)
         if slot is None:
             return False
         begin: Callable[[Request, Done], bool] | None = getattr(slot.link, "begin", None)
         if begin is not None:
             bound(wait, server)
-            flight = _Flight(self, server, slot, caller, message, wait, headers, done)
+            request = Request(message, wait, headers, alone=slot.alone)
             self._sweeper.add(wait)
-            if begin(Request(message, wait, headers, alone=slot.alone), flight.settled):
+            if begin(request, _Flight(self, server, slot, caller, request, own, done).settled):
                 return True
             self._sweeper.discard(wait)
         server.release(slot)
@@ -367,7 +380,7 @@ class Dispatcher:
 class _Flight:
     """A call that was begun without a task: what is to be given back when it is over."""
 
-    __slots__ = ("_caller", "_dispatcher", "_done", "_headers", "_message", "_server", "_slot", "_wait")
+    __slots__ = ("_caller", "_dispatcher", "_done", "_own", "_request", "_server", "_slot")
 
     def __init__(
         self,
@@ -375,28 +388,30 @@ class _Flight:
         server: Server,
         slot: Slot,
         caller: Caller,
-        message: Message,
-        wait: Wait,
-        headers: Mapping[bytes, bytes] | None,
+        request: Request,
+        own: bool,
         done: Done,
     ) -> None:
         self._dispatcher = dispatcher
         self._server = server
         self._slot = slot
         self._caller = caller
-        self._message = message
-        self._wait = wait
-        self._headers = headers
+        self._request = request
+        self._own = own
+        """The headers are the gateway's."""
         self._done = done
 
     def settled(self, outcome: Outcome) -> None:
         if isinstance(outcome, Reply):
-            self._dispatcher._sweeper.discard(self._wait)
+            self._dispatcher._sweeper.discard(self._request.wait)
             slot, server = self._slot, self._server
             if not slot.answered or server.health.breaker.failures:
                 server.health.answered(slot)
             server.release(slot)
-            self._done(outcome)
+            if self._own and error_code(outcome.message) == HEADER_MISMATCH:
+                self._done(partial(self._renew, outcome))
+            else:
+                self._done(outcome)
         elif not isinstance(outcome, Exception):
             self._done(partial(self._go_on, outcome))
         else:
@@ -404,12 +419,20 @@ class _Flight:
             self._done(partial(self._go_on, partial(_raise, outcome)))
 
     async def _go_on(self, continuation: Continuation, back: Back) -> Reply:
-        dispatcher = self._dispatcher
-        call = _Call(self._server, self._caller, self._message, self._wait, back, self._headers)
+        dispatcher, request = self._dispatcher, self._request
+        call = _Call(self._server, self._caller, request.message, request.wait, back, request.headers)
         try:
             return await dispatcher._persist(call, lambda: dispatcher._finish(call, self._slot, continuation))
         finally:
-            dispatcher._sweeper.discard(self._wait)
+            dispatcher._sweeper.discard(request.wait)
+
+    async def _renew(self, refusal: Reply, back: Back) -> Reply:
+        """Make the call again, if there are other headers for it."""
+        dispatcher, server, caller, request = self._dispatcher, self._server, self._caller, self._request
+        headers = await dispatcher._headers(server, caller, request.message, request.wait, anew=True)
+        if headers == request.headers:
+            return refusal
+        return await dispatcher.straight(server, caller, request.message, request.wait, back, headers)
 
 
 async def _raise(problem: Exception, back: Back) -> Reply:

@@ -2,7 +2,7 @@
 
 `mcpgateway.servers.server.Server` hands over what its links hear, together with the key of the link, which says whose
 link it is: one session's, or that of all sessions with the same capabilities. What is for a session goes to its outbox,
-which its GET stream drains. (Sessions that pass through to one HTTP server one to one have that server's own stream.)
+which its standing stream drains. (Sessions that pass through to one HTTP server one to one have that server's stream.)
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class ChangesStatistics:
     listening: int
     """Modern servers that are listened to for them."""
     waiting: int
-    """Messages in outboxes."""
+    """Messages that wait for their clients."""
     dropped: int
     """Messages that outboxes had no room for, so far."""
 
@@ -107,6 +107,8 @@ class Changes:
         soon: Soon,
     ) -> None:
         self._sessions = sessions
+        self.outboxes = sessions.outboxes
+        self.outboxes.lost = self._lost
         self._find = find
         self.interests = interests
         self._watches = watches
@@ -130,25 +132,28 @@ class Changes:
 
     # ---- towards the client ------------------------------------------------------------------------------------------
 
-    async def listen(self, namespace: Namespace, session: Session, wait: Wait, back: StreamBack) -> None:
+    async def listen(
+        self, namespace: Namespace, session: Session, last_event: bytes | None, wait: Wait, back: StreamBack
+    ) -> None:
         """Bring a session its messages until ``wait`` is ended; see `mcpgateway.calls.namespace.Namespace.listen`."""
-        session.outbox.attach(wait)
+        stream = session.outbox.standing
+        stream.attach(wait, last_event)
         try:
             channels = _channels(namespace, session)
             self.interests.listen(session, channels)
             for channel in channels:
                 self._watches.listen(session, channel)
             await back.open()
-            await session.outbox.drain(wait, back)
+            await stream.drain(wait, back)
         finally:
-            self.interests.listen(session, ())
-            session.outbox.detach()
+            if stream.detach(wait):
+                self.interests.listen(session, ())
 
-    def _deliver(self, session: Session, message: Message) -> None:
-        for owner, dropped in session.outbox.put(message):
-            self._dropped += 1
-            if owner is not None and dropped.id is not None:
-                self._take_back(owner, dropped.id)
+    def _lost(self, session: Session | None, message: Message) -> None:
+        """There was no room for a message to a session."""
+        self._dropped += 1
+        if session is not None and message.method is not None and message.id is not None:
+            self._take_back(session, message.id)
 
     def _take_back(self, session: Session, own: bytes) -> None:
         """A client will not see a request of a server: refuse it in its place."""
@@ -167,7 +172,7 @@ class Changes:
         finally:
             self.listeners.discard(listener)
             listener.ended = True
-            listener.outbox.detach()
+            listener.outbox.clear()
             self.interests.listen(listener, ())
             self.interests.ended(listener)
 
@@ -185,7 +190,7 @@ class Changes:
             return True
         try:
             for session, told in self._told(server, key, link, message):
-                self._deliver(session, told)
+                session.outbox.put(told)
         except InvalidParams as problem:
             log.info("server %r sent a malformed %s: %s", server.name, message.method, problem.message)
         return True
@@ -224,7 +229,7 @@ class Changes:
             self._stale(*channel, message.method)
         elif message.method == _UPDATED:
             for session, told in list(self._updated(channel, message)):
-                self._deliver(session, told)
+                session.outbox.put(told)
         else:
             log.debug("server %r: nobody listens to %s", channel[0].name, message.method)
 
@@ -243,7 +248,7 @@ class Changes:
             return
         try:
             for session, told in self._updated((server, key), message):
-                self._deliver(session, told)
+                session.outbox.put(told)
         except InvalidParams as problem:
             log.info("server %r sent a malformed %s: %s", server.name, message.method, problem.message)
 
@@ -268,7 +273,7 @@ class Changes:
         except TooBusy as problem:
             server.answer_soon(link, jsonrpc.error(id, problem))
         else:
-            self._deliver(session, message.replace(id=Raw(own)))
+            session.outbox.put(message.replace(id=Raw(own)))
         return True
 
     # ---- listings that change ----------------------------------------------------------------------------------------
@@ -285,7 +290,7 @@ class Changes:
         """Tell modern clients that listen to a server what it said on one of its links."""
         for listener in self.listeners:
             if listener.hears(server, key, message):
-                self._deliver(listener, message)
+                listener.outbox.put(message)
 
     def _stale(self, server: Server, key: LinkKey, method: str) -> None:
         """Have listings made anew, once for all that see the same, and their sessions told."""
@@ -329,7 +334,7 @@ class Changes:
             if seen and all(session.seen[kind.value] == prints[kind] for kind in seen):
                 continue
             session.seen |= {kind.value: mark for kind in seen if (mark := prints[kind]) is not None}
-            self._deliver(session, jsonrpc.notification(method))
+            session.outbox.put(jsonrpc.notification(method))
 
     # ---- another configuration ---------------------------------------------------------------------------------------
 
@@ -354,7 +359,7 @@ class Changes:
             if was is None or now is None:
                 continue
             if was.verbatim or now.verbatim:
-                self._tell_unseen(session, was, changed)
+                self._tell_unseen(session, was, now, changed)
             else:
                 groups[session.namespace, session.caller.capability_set] = None
         for name, capability_set in groups:
@@ -366,13 +371,13 @@ class Changes:
         namespace = self._find(session.namespace)
         return namespace is not None and server in namespace.servers
 
-    def _tell_unseen(self, session: Session, was: Shown, changed: Collection[Server]) -> None:
+    def _tell_unseen(self, session: Session, was: Shown, now: Namespace, changed: Collection[Server]) -> None:
         """Tell a session that everything may have changed: what it saw, nobody here knows."""
         for method in was.tells:
-            self._deliver(session, jsonrpc.notification(method))
+            session.outbox.put(jsonrpc.notification(method))
         if was.passes_through:
             # Its stream is one of its server's: the client opens another, which begins with what it is to be told.
-            session.moved = not was.servers.isdisjoint(changed)
+            session.moved = not was.servers.isdisjoint(changed) or not now.passes_through
             for wait in session.streams:
                 wait.end(Reconfigured("the configuration of the server has changed"))
 
@@ -403,7 +408,7 @@ class Changes:
             concerned = session.namespace == namespace and session.caller.capability_set == capability_set
             if concerned and session.seen.get(kind.value, fingerprint) != fingerprint:
                 session.seen[kind.value] = fingerprint
-                self._deliver(session, jsonrpc.notification(method))
+                session.outbox.put(jsonrpc.notification(method))
 
     def _of_namespace(self, renewal: _Renewal) -> list[Session]:
         concerned = self._concerned(renewal.server, renewal.key)

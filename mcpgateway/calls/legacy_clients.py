@@ -10,25 +10,24 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Event, Reply
+from mcpgateway.adapters.base import Back, Continuation, Done, Event, Outcome, Reply
 from mcpgateway.backoff import Backoff
 from mcpgateway.calls.asking import Round
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.counterparts import counterpart, sender
 from mcpgateway.calls.interests import SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE
-from mcpgateway.calls.marks import Marks
 from mcpgateway.calls.relay import LOG
 from mcpgateway.calls.targets import level_of, named
 from mcpgateway.calls.watches import Watches
-from mcpgateway.errors import HEADER_MISMATCH, InvalidParams, MethodNotFound, ServerMisbehaved
-from mcpgateway.jsonrpc import Message, error_code
-from mcpgateway.protocol.headers import request_headers
+from mcpgateway.errors import GatewayError, InvalidParams, MethodNotFound, ServerMisbehaved
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.protocol.translation import notifications, replies, rounds
 from mcpgateway.protocol.translation.requests import to_modern
@@ -44,7 +43,7 @@ log = logging.getLogger("mcpgateway.server")
 ROUNDS: Final = 10
 """Times that a server may want input for one call; the SDKs' clients stop there too."""
 
-_NO_HEADERS: Final[Mapping[bytes, bytes]] = {}
+_ANSWERED_HERE: Final = frozenset({"ping", SET_LEVEL, SUBSCRIBE, UNSUBSCRIBE})
 _PAUSES: Final = Backoff(initial=0.05, maximum=0.25, jitter=0.0)
 """Before a call is made again for a server that asked nothing and only wants to be called again; as in the SDKs."""
 
@@ -56,7 +55,6 @@ class LegacyClients:
         self._dispatcher = dispatcher
         self._watches = watches
         self._sweeper = sweeper
-        self._marks = Marks(dispatcher)
 
     async def call(
         self,
@@ -84,16 +82,67 @@ class LegacyClients:
             return _leveled(message)
         if method in (SUBSCRIBE, UNSUBSCRIBE):
             return await self._subscribe(server, caller, message, wait)
-        request = to_modern(message, sender(caller))
+        return await self._converse(server, caller, message, to_modern(message, sender(caller)), wait, back)
+
+    def begin(self, server: Server, caller: Caller, message: Message, wait: Wait, done: Done) -> bool:
+        """`call` without a task, for what is a request and a reply; see `mcpgateway.calls.company.CrossingBegun`."""
+        if message.method in _ANSWERED_HERE:
+            return False
+        try:
+            request = to_modern(message, sender(caller))
+        except GatewayError:
+            return False  # which `call` will say
+
+        def settled(outcome: Outcome) -> None:
+            if isinstance(outcome, Reply):
+                told = self._plain(server, caller, message, outcome)
+                done(partial(go_on, partial(_as_it_came, outcome)) if told is None else told)
+            elif isinstance(outcome, Exception):
+                done(outcome)
+            else:
+                done(partial(go_on, outcome))
+
+        async def go_on(begun: Continuation, back: Back) -> Reply:
+            return await self._converse(server, caller, message, request, wait, back, begun)
+
+        return self._dispatcher.begin(server, counterpart(caller), request, wait, None, settled)
+
+    def _plain(self, server: Server, caller: Caller, message: Message, reply: Reply) -> Reply | None:
+        """A reply for the client; ``None`` where there is more to be done first, or to be said."""
+        if server.lazy:
+            return None
+        try:
+            answer = self._translated(server, caller, message, reply)
+        except GatewayError:
+            return None
+        return None if isinstance(answer, InputRequired) else Reply(answer)
+
+    async def _converse(
+        self,
+        server: Server,
+        caller: Caller,
+        message: Message,
+        request: Message,
+        wait: Wait,
+        back: Back,
+        begun: Continuation | None = None,
+    ) -> Reply:
+        """Make a request, and make it again with what the server wants, until there is an answer for the client.
+
+        ``begun`` goes on with the first round, where that was begun.
+        """
         told = _Told(caller, back)
         for number in range(ROUNDS + 1):
-            reply = await self._send(server, counterpart(caller), request, wait, told)
+            if begun is None:
+                reply = await self._dispatcher.straight(server, counterpart(caller), request, wait, told)
+            else:
+                reply, begun = await begun(told), None
             if server.lazy and caller.session is not None:
                 self._watches.woken(server, caller.session)
             try:
                 answer = self._translated(server, caller, message, reply)
                 if not isinstance(answer, InputRequired):
-                    return Reply(answer, event=None if reply.event is None else Event(None))
+                    return Reply(answer)
                 if number < ROUNDS:
                     request = await self._play(server, caller, request, answer, wait, back, number)
             except (Unanswered, InvalidParams) as problem:
@@ -109,19 +158,6 @@ class LegacyClients:
         if message.method == SUBSCRIBE and uri not in told.uris:
             raise InvalidParams(f"server {server.name!r} does not tell of changes of {uri[:200]}")
         return _done(message)
-
-    async def _send(self, server: Server, caller: Caller, request: Message, wait: Wait, back: Back) -> Reply:
-        """One round, with the headers that it needs; once more where the server says that they are not the right."""
-        if server.pipe:
-            return await self._dispatcher.straight(server, caller, request, wait, back, _NO_HEADERS)
-        headers = request_headers(request, await self._marks.of(server, caller, request, wait))
-        reply = await self._dispatcher.straight(server, caller, request, wait, back, headers)
-        if error_code(reply.message) != HEADER_MISMATCH:
-            return reply
-        renewed = request_headers(request, await self._marks.of(server, caller, request, wait, anew=True))
-        if renewed == headers:
-            return reply
-        return await self._dispatcher.straight(server, caller, request, wait, back, renewed)
 
     def _translated(self, server: Server, caller: Caller, message: Message, reply: Reply) -> Message | InputRequired:
         try:
@@ -182,6 +218,12 @@ class _Told:
 
     def _wanted(self, message: Message) -> bool:
         return self._session is None or self._session.level is None or passes(level_of(message), self._session.level)
+
+
+async def _as_it_came(reply: Reply, back: Back) -> Reply:
+    """A first round that is over; see `LegacyClients._converse`."""
+    await trio.lowlevel.checkpoint()
+    return reply
 
 
 def _leveled(message: Message) -> Reply:

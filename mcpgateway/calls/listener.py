@@ -7,6 +7,7 @@ from mcpgateway.protocol.translation.subscriptions import UPDATED, Interest
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.sessions.outbox import Outboxes
 from mcpgateway.sessions.store import Session
 
 
@@ -15,11 +16,11 @@ class Listener(Session):
 
     __slots__ = ("interest", "server")
 
-    def __init__(self, client: Caller, server: Server, interest: Interest) -> None:
+    def __init__(self, client: Caller, server: Server, interest: Interest, outboxes: Outboxes) -> None:
         # A caller of its own, which has no session: its links are those of the client's calls.
-        caller = Caller(client.era, client.revision, client.capabilities, principal=client.principal)
+        caller = Caller(client.era, client.revision, client.capabilities, principal=client.principal, resumes=False)
         caller.pooled = client.pooled
-        super().__init__("", "", caller)
+        super().__init__("", "", caller, "", outboxes)
         caller.session = None
         self.server = server
         self.interest = interest

@@ -54,12 +54,14 @@ class Listening:
                 slot = await server.acquire(key_for(client, server))
             server.release(slot)
             assert slot.link is not None
-            listener = Listener(client, server, of_listen(message.params, slot.link.negotiated.capabilities))
+            interest = of_listen(message.params, slot.link.negotiated.capabilities)
+            listener = Listener(client, server, interest, self._changes.outboxes)
             with self._changes.listening(listener, slot.key):
                 await self._subscribe(listener, wait)
                 await back.send(Event(acknowledgement(id, listener.interest)))
-                listener.outbox.attach(wait)
-                await listener.outbox.drain(wait, _Stamping(back, id))
+                stream = listener.outbox.standing
+                stream.attach(wait)
+                await stream.drain(wait, _Stamping(back, id))
         except (ShuttingDown, Reconfigured):
             pass
         finally:

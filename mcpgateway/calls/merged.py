@@ -429,11 +429,14 @@ class MergedNamespace:
             found[server.name] = None if negotiated is None else merge_capabilities([negotiated.capabilities])
         return found
 
+    def passes_streams(self, caller: Caller) -> bool:
+        return False
+
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
         if caller.session is None:
             await trio.lowlevel.checkpoint()
             raise NoStream("there is a stream in sessions only")
-        await self._changes.listen(self, caller.session, wait, back)
+        await self._changes.listen(self, caller.session, last_event, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
         listed = await self._tables.refresh(caller, kind)

@@ -72,11 +72,17 @@ class Namespace(Protocol):
     ) -> bool:
         """`serve` without a task, where that is possible; see `mcpgateway.adapters.base.Begins`."""
 
+    def passes_streams(self, caller: Caller) -> bool:
+        """Whether a legacy client's session is one with its server's, streams and their ids and all.
+
+        Otherwise they are the gateway's own, and it is the session's outbox from which they are resumed.
+        """
+
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
         """Give a legacy session what its servers say outside calls, until the stream or the ``wait`` ends.
 
-        ``last_event`` is the ``Last-Event-ID`` of a client that resumes a stream. ``back.open`` is called as soon as it
-        is known that there is a stream, before there is anything to send.
+        ``last_event`` is the ``Last-Event-ID`` of a client that resumes the stream. ``back.open`` is called as soon as
+        it is known that there is a stream, before there is anything to send.
 
         :raises MethodNotFound: there is no such stream here (HTTP 405)
         :raises InvalidRequest: the session has one already (HTTP 409)

@@ -143,6 +143,7 @@ class RawNamespace:
             raise
         if negotiated.stateful:
             caller.handshake = params
+            caller.keys[server.name] = key
         else:
             server.end_owner(session)  # it keeps no session, so neither do we
         return negotiated.result, negotiated.stateful
@@ -250,28 +251,25 @@ class RawNamespace:
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
         session = caller.session
-        if self._passes(caller):
+        if self.passes_streams(caller):
             if session is not None:
-                last_event = None if session.moved else last_event
-                session.moved = False
                 back = _Prefaced(back, session.outbox)
             await self._dispatcher.listen(self._server, caller, last_event, wait, back)
             return
         if session is None:
             await trio.lowlevel.checkpoint()
             raise NoStream("there is a stream in sessions only")
-        await self._changes.listen(self, session, wait, back)
+        await self._changes.listen(self, session, last_event, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
         await trio.lowlevel.checkpoint()
         return None  # what the server lists passes through, unseen
 
-    def _passes(self, caller: Caller) -> bool:
-        """Whether the client's session is one with the server's, streams and all."""
+    def passes_streams(self, caller: Caller) -> bool:
         return caller.resumes and caller.handshake is not None and not self._server.pipe
 
     async def notify(self, caller: Caller, message: Message) -> None:
-        if message.method == "notifications/cancelled" and not self._passes(caller):
+        if message.method == "notifications/cancelled" and not self.passes_streams(caller):
             return  # on a wire in common the client's ids mean nothing, or somebody else's call
         if message.method != "notifications/initialized":  # the link said so when it was made
             await self._dispatcher.tell(self._server, caller, message)

@@ -126,10 +126,10 @@ def _files(paths: Mapping[str, Path], at: Address, is_file: Callable[[Path], boo
 def _limits(limits: Limits, at: Address) -> Iterator[Finding]:
     bounds = attrs.asdict(limits)
     for name, bound in bounds.items():
-        whole = name.removesuffix("_per_address")
+        whole = name.removesuffix("_per_address").removesuffix("_per_session")
         if bound is not None and bound <= 0:
             yield Finding((*at, name), "must be more than 0")
-        elif bound is not None and bound > bounds[whole]:
+        elif bound is not None and bound > bounds.get(whole, bound):
             yield Finding((*at, name), f"is more than {whole!r} ({bounds[whole]})")
     for name in ("bodies_bytes", "bodies_bytes_per_address"):
         if bounds[name] is not None and limits.body_bytes > bounds[name] > 0:

@@ -355,8 +355,13 @@ class Limits:
     replies_bytes_per_address: int | None = None
     """The same for the clients at one address; ``None``: half of ``replies_bytes``."""
     outbox_bytes: int = 64 * 1024 * 1024
-    """Bytes of messages that wait for the GET streams of sessions; beyond it, who has been away for longest loses the
-    oldest."""
+    """Bytes of events that are kept for the streams of legacy sessions, which their clients may resume. Beyond it go
+    the oldest that were sent, and then the oldest that wait, of who has been away for longest."""
+    outbox_bytes_per_session: int | None = None
+    """The same for one session; ``None``: 1 MiB, or ``outbox_bytes`` where that is less. An event that is larger alone
+    reaches its client only if that is there."""
+    outbox_events_per_session: int = 256
+    """Events that are kept for the streams of one session."""
 
 
 @attrs.frozen

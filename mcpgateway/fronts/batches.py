@@ -15,6 +15,7 @@ from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.errors import GatewayError, InvalidRequest
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack
 from mcpgateway.jsonrpc import Message
+from mcpgateway.sessions.store import Session
 from mcpgateway.wire.http1.exchange import Exchange
 
 REVISION: Final = "2025-03-26"
@@ -47,10 +48,10 @@ def _entry(data: bytes) -> Message | GatewayError:
 class BatchBack:
     """The back-channel of all calls of one batch, and the way of their responses."""
 
-    def __init__(self, exchange: Exchange, fields: bytes) -> None:
+    def __init__(self, exchange: Exchange, fields: bytes, owner: Session | None = None) -> None:
         self._exchange = exchange
         self._fields = fields
-        self._back = HttpBack(exchange, fields, outlived=True)
+        self._back = HttpBack(exchange, fields, outlived=True, owner=owner)
         self._turn = trio.Lock()
         """Held while one call writes: a stream takes one event at a time."""
         self._ready: list[Reply] = []
@@ -66,6 +67,10 @@ class BatchBack:
             return
         event = reply.event or Event(None)
         await self.send(Event(reply.message, event.id, event.retry))
+
+    def abandon(self) -> None:
+        """The batch is over, whatever became of it."""
+        self._back.abandon()
 
     async def finish(self, *, due: bool) -> None:
         """End the response; all calls are over. ``due`` says whether there were requests, or errors, to answer."""

@@ -5,7 +5,8 @@ is here. A channel carries both eras: a request with an envelope is modern, ``in
 lasts as long as the channel (2026-07-28, basic/lifecycle, "Backward compatibility"). What servers say outside calls
 comes on the channel too, and what they ask, as the client's answers do.
 
-Whoever reads never waits: each request has a task of its own, and they are bounded (``listen.limits.calls``).
+Whoever reads never waits: a request is begun without a task where that can be (`Namespace.begin`), and has one of its
+own otherwise. They are bounded (``listen.limits.calls``).
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Event
+from mcpgateway.adapters.base import Back, Continuation, Event, Outcome, Reply
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.calls.relay import answer
 from mcpgateway.errors import (
-    CallCancelled,
     ClientGone,
     GatewayError,
     InvalidRequest,
@@ -38,10 +38,9 @@ from mcpgateway.errors import (
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
 from mcpgateway.fronts.handshakes import EMPTY, read_handshake
-from mcpgateway.fronts.in_flight import Batch, Call, InFlight
+from mcpgateway.fronts.in_flight import Batch, Call, InFlight, envelope_of, go_on, internal, response
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import Envelope
-from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import unsupported
 from mcpgateway.protocol.revisions import MODERN_REVISIONS, REVISION_WITHOUT_HEADER, Era
 from mcpgateway.sessions.caller import Caller, ModernCallers
@@ -57,7 +56,6 @@ WAITING: Final = 1000
 
 _CANCELLED: Final = "notifications/cancelled"
 _INITIALIZE: Final = "initialize"
-_MARK: Final = b"protocolVersion"  # not the whole key, which may be spelt with escapes
 
 
 @attrs.frozen
@@ -105,7 +103,7 @@ class Channel:
         self._end = end
         self._calls = InFlight(commons.bounds, address)
         self._busy = 0
-        """Tasks that the client waits for."""
+        """Things that the client waits for."""
         self._caller: Caller | None = None
         """The legacy client, once hands are shaken."""
         self._held: deque[Callable[[], None]] | None = None
@@ -132,7 +130,7 @@ class Channel:
             self._calls.cancel(message)
             return
         try:
-            envelope = _envelope_of(message)
+            envelope = envelope_of(message)
         except GatewayError as problem:
             self._refuse(message, problem)
             return
@@ -216,33 +214,42 @@ class Channel:
             self._calls.enter(call)
         except GatewayError as problem:
             self._refuse(call.message, problem, call.batch)
+            return
+        self._busy += 1
+        namespace = self._commons.find(self.name)
+        settled = partial(self._settled, call)
+        try:
+            begun = namespace is not None and namespace.begin(call.caller, call.message, call.wait, None, settled)
+        except Exception as bug:  # must not cost more than this call
+            settled(bug)
         else:
-            self._start(partial(self._serve, call))
+            if not begun:
+                self._spawn(partial(self._serve, call, partial(self._ask, call)))
 
-    async def _serve(self, call: Call) -> None:
+    def _settled(self, call: Call, outcome: Outcome) -> None:
+        """Answer a call that was begun without a task, if that is all there is to do; the rest is a task's."""
+        if isinstance(outcome, Reply) and self._out.roomy:
+            self._calls.over(call)
+            self._answer(call.batch, outcome.message.encode_as(call.id))
+            self._calls.give_back(call)
+            self._over()
+        else:
+            self._spawn(partial(self._serve, call, partial(go_on, outcome)))
+
+    async def _ask(self, call: Call, back: Back) -> Reply:
+        return await self._namespace().serve(call.caller, call.message, call.wait, back)
+
+    async def _serve(self, call: Call, serving: Continuation) -> None:
         """Have a request answered, and put its answer; the call counts until the client takes what it is told."""
         try:
             try:
-                data = await self._reply(call)
+                data = await response(call, serving, self)
             finally:
                 self._calls.over(call)
             self._answer(call.batch, data)
             await self._out.room()
         finally:
             self._calls.give_back(call)
-
-    async def _reply(self, call: Call) -> bytes | None:
-        """The response to a request; ``None`` where none is due."""
-        try:
-            reply = await self._namespace().serve(call.caller, call.message, call.wait, self)
-            return reply.message.encode_as(call.id)
-        except (CallCancelled, ClientGone):
-            return None
-        except GatewayError as problem:
-            return jsonrpc.error(call.id, problem).encode()
-        except Exception:
-            log.exception("a %s failed", call.message.method)
-            return jsonrpc.error(call.id, _internal()).encode()
 
     def _namespace(self) -> Namespace:
         namespace = self._commons.find(self.name)
@@ -259,7 +266,7 @@ class Channel:
             self._refuse(message, problem)
         except Exception:
             log.exception("a handshake failed")
-            self._refuse(message, _internal())
+            self._refuse(message, internal())
         else:
             self._become(caller)
             self._put(message.replace(method=None, params=None, result=result).encode())
@@ -364,15 +371,22 @@ class Channel:
     def _start(self, work: Callable[[], Awaitable[None]]) -> None:
         """Do what the client waits for, so that the channel stays open for it."""
         self._busy += 1
+        self._spawn(work)
+
+    def _spawn(self, work: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, work)
 
     async def _run(self, work: Callable[[], Awaitable[None]]) -> None:
         try:
             await work()
         finally:
-            self._busy -= 1
-            if self._ending and not self._busy:
-                self._finish()
+            self._over()
+
+    def _over(self) -> None:
+        """The client waits for one thing less."""
+        self._busy -= 1
+        if self._ending and not self._busy:
+            self._finish()
 
     def drain(self, problem: GatewayError) -> None:
         """Take no further request, and `end`."""
@@ -402,18 +416,6 @@ class Channel:
         self.end_calls(ClientGone("the client has gone"))
         if self._caller is not None and self._caller.session is not None:
             self._commons.sessions.close(self._caller.session)
-
-
-def _envelope_of(message: Message) -> Envelope | None:
-    """The envelope of a modern request; ``None`` for everything else."""
-    params = message.params
-    if params is None or message.id is None or message.method in (None, _INITIALIZE) or _MARK not in bytes(params):
-        return None
-    return read_envelope(params)
-
-
-def _internal() -> GatewayError:
-    return GatewayError("internal error; the gateway's log has the details")
 
 
 async def _attempt(work: Callable[[], Awaitable[object]]) -> None:

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TypeAlias
 
 from mcpgateway.adapters.base import Continuation, Outcome, Reply
+from mcpgateway.calls.namespace import Namespace
 from mcpgateway.errors import GatewayError
-from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply
+from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply, tail
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.store import Session
 from mcpgateway.wire import sse
@@ -24,7 +25,7 @@ class Flight:
     """One call in flight: ``calls`` and ``bound`` hold it while it is, and ``answer`` brings its client what a task has
     to bring."""
 
-    __slots__ = ("_answer", "_bound", "_calls", "_exchange", "_fields", "_id", "_session", "_wait")
+    __slots__ = ("_answer", "_bound", "_calls", "_exchange", "_fields", "_id", "_namespace", "_session", "_wait")
 
     def __init__(
         self,
@@ -33,6 +34,7 @@ class Flight:
         answer: Answer,
         exchange: Exchange,
         wait: Wait,
+        namespace: Namespace,
         session: Session | None,
         id: bytes,
         fields: bytes,
@@ -42,6 +44,7 @@ class Flight:
         self._answer = answer
         self._exchange = exchange
         self._wait = wait
+        self._namespace = namespace
         self._session = session
         self._id = id
         self._fields = fields
@@ -67,9 +70,8 @@ class Flight:
             return
         del self._calls[self._wait]
         self._bound.release(self._exchange.request.address)
-        session = self._session
-        if session is not None and session.calls.get(self._id) is self._wait:
-            session.end(self._id)
+        if self._session is not None:
+            self._session.end(self._id, self._wait)
 
     def settled(self, outcome: Outcome) -> None:
         """Answer, here and now where it is a reply; anything else is for the connection's task."""
@@ -77,17 +79,17 @@ class Flight:
             self._exchange.continue_with(partial(self._go_on, outcome))
             return
         self.over()
-        era = Era.MODERN if self._session is None else Era.LEGACY
-        data = outcome.message.encode_as(self._id)
-        event = outcome.event
-        if event is None:
+        if outcome.event is None or owner_of(self._namespace, self._session) is not None:
+            era = Era.MODERN if self._session is None else Era.LEGACY
+            data = outcome.message.encode_as(self._id)
             self._exchange.respond_now(status_of_reply(outcome, era), data, JSON_FIELDS + self._fields)
         else:
-            self._exchange.stream_now(sse.HEADERS + self._fields, sse.encode(data, id=event.id, retry=event.retry))
+            self._exchange.stream_now(sse.HEADERS + self._fields, tail(outcome, self._id))
 
     async def _go_on(self, outcome: Exception | Continuation) -> None:
         era = Era.MODERN if self._session is None else Era.LEGACY
-        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY)
+        owner = owner_of(self._namespace, self._session)
+        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY, owner=owner)
 
         async def reply() -> Reply:
             if isinstance(outcome, Exception):
@@ -95,3 +97,8 @@ class Flight:
             return await outcome(back)
 
         await self._answer(reply(), back, self._id, era, self.over)
+
+
+def owner_of(namespace: Namespace, session: Session | None) -> Session | None:
+    """The session whose streams are the gateway's own; ``None`` where they are a server's, or there is no session."""
+    return None if session is None or namespace.passes_streams(session.caller) else session

@@ -7,11 +7,13 @@ from typing import Final
 from mcpgateway import jsonrpc
 from mcpgateway.errors import InvalidParams
 from mcpgateway.jsonrpc import Message
-from mcpgateway.protocol.revisions import Era, negotiate_legacy
+from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era, negotiate_legacy
 from mcpgateway.sessions.caller import Caller
 
 HANDSHAKE_BYTES: Final = 64 * 1024
 """What a client may say of itself: it is kept for as long as its session lasts."""
+LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
+"""What ``MCP-Protocol-Version`` says in the legacy era, if anything."""
 EMPTY: Final = jsonrpc.raw_of({})
 
 

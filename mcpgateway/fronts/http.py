@@ -21,7 +21,8 @@ from mcpgateway.fronts.channel import Commons
 from mcpgateway.fronts.paths import Part, place_of
 from mcpgateway.fronts.replies import error_fields
 from mcpgateway.fronts.sse import HttpSse
-from mcpgateway.fronts.streamable import NotAllowed, StreamableHttp
+from mcpgateway.fronts.streamable import StreamableHttp
+from mcpgateway.fronts.streams import NotAllowed
 from mcpgateway.fronts.websocket import WebSocketFront
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.connection import Handler

@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from mcpgateway import jsonrpc
-from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, InvalidRequest
+from mcpgateway.adapters.base import Back, Continuation, Outcome, Reply
+from mcpgateway.errors import CallCancelled, ClientGone, GatewayError, InvalidParams, InvalidRequest
 from mcpgateway.jsonrpc import Message
+from mcpgateway.protocol.envelope import Envelope, read
 from mcpgateway.protocol.translation.subscriptions import LISTEN
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.bounds import Bound, Bounds
 from mcpgateway.wire.waiting import Wait
 
+log = logging.getLogger("mcpgateway.channel")
+
 LARGE: Final = 64 * 1024
 """Bytes from which on a request counts in ``listen.limits.bodies_bytes`` until it is answered."""
+
+
+_MARK: Final = b"protocolVersion"  # not the whole key, which may be spelt with escapes
+
+
+def envelope_of(message: Message) -> Envelope | None:
+    """The envelope of a modern request; ``None`` for everything else.
+
+    :raises InvalidParams: it is not right
+    """
+    params = message.params
+    if params is None or message.id is None or message.method in (None, "initialize") or _MARK not in bytes(params):
+        return None
+    return read(params)
 
 
 class Batch:
@@ -84,9 +103,8 @@ class InFlight:
         """Note that it will be answered now, or not at all: its id is free; idempotent."""
         if self._calls.get(call.id) is call:
             del self._calls[call.id]
-        session = call.caller.session
-        if session is not None and session.calls.get(call.id) is call.wait:
-            session.end(call.id)
+        if call.caller.session is not None:
+            call.caller.session.end(call.id, call.wait)
 
     def give_back(self, call: Call) -> None:
         """Count it no more; once."""
@@ -112,3 +130,31 @@ class InFlight:
 
     def _bound(self, call: Call) -> Bound:
         return self._bounds.streams if call.lasting else self._bounds.calls
+
+
+async def response(call: Call, serving: Continuation, back: Back) -> bytes | None:
+    """Have a call served to its end, and give the response to it; ``None`` where none is due."""
+    try:
+        reply = await serving(back)
+        return reply.message.encode_as(call.id)
+    except (CallCancelled, ClientGone):
+        return None
+    except GatewayError as problem:
+        return jsonrpc.error(call.id, problem).encode()
+    except Exception:
+        log.exception("a %s failed", call.message.method)
+        return jsonrpc.error(call.id, internal()).encode()
+
+
+async def go_on(outcome: Outcome, back: Back) -> Reply:
+    """Go on with a call that was begun, from wherever it has come to."""
+    if isinstance(outcome, Reply):
+        return outcome
+    if isinstance(outcome, Exception):
+        raise outcome
+    return await outcome(back)
+
+
+def internal() -> GatewayError:
+    """The error for a mistake of ours."""
+    return GatewayError("internal error; the gateway's log has the details")

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 import trio
+from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.errors import CallCancelled, GatewayError, InvalidParams, MethodNotFound, TooBusy
+from mcpgateway.fronts.call_streams import CallStream
 from mcpgateway.protocol.methods import http_status
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.sessions.store import Session
 from mcpgateway.wire import sse
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.transport import TransportBroken
@@ -21,16 +24,23 @@ JSON_FIELDS: Final = b"Content-Type: application/json\r\n"
 class HttpBack:
     """The back-channel of one call over HTTP: its first event turns the response into an event stream.
 
-    ``outlived`` says that the call runs on after its client has gone (legacy): then events are dropped, and the reply
-    raises `TransportBroken` as it would have.
+    ``outlived`` says that the call runs on after its client has gone (legacy): then what is sent goes to the outbox of
+    ``owner``, the session that the stream is of, for the client to come back to. Where there is none, because the
+    session and its streams are a server's, passed through, it is dropped, and the reply raises `TransportBroken` as it
+    would have.
     """
 
-    __slots__ = ("_exchange", "_fields", "_gone", "_outlived")
+    __slots__ = ("_exchange", "_fields", "_gone", "_outlived", "_own", "_owner")
 
-    def __init__(self, exchange: Exchange, fields: bytes, *, outlived: bool = False) -> None:
+    def __init__(
+        self, exchange: Exchange, fields: bytes, *, outlived: bool = False, owner: Session | None = None
+    ) -> None:
         self._exchange = exchange
         self._fields = fields
         self._outlived = outlived
+        self._owner = owner
+        self._own: CallStream | None = None
+        """The stream, once it has begun, where it is the gateway's."""
         self._gone: TransportBroken | None = None
 
     async def open(self) -> None:
@@ -40,6 +50,9 @@ class HttpBack:
             await self._exchange.write(b"")
 
     async def send(self, event: Event) -> None:
+        if self._owner is not None:
+            await self._stream(self._owner).send(event.message)
+            return
         if self._gone is not None:
             await trio.lowlevel.checkpoint()
             return
@@ -54,10 +67,18 @@ class HttpBack:
 
     async def end(self) -> None:
         """End the response without a reply: an event stream, empty if nothing was sent."""
+        if self._own is not None:
+            await self._own.end()
+            return
         self._check()
         if not self._exchange.started:
             self._exchange.stream(200, sse.HEADERS + self._fields)
         await self._exchange.finish()
+
+    def abandon(self) -> None:
+        """The call is over, whatever became of it: nobody waits for more of its stream; idempotent."""
+        if self._own is not None:
+            self._own.abandon()
 
     def _check(self) -> None:
         if self._gone is not None:
@@ -66,19 +87,25 @@ class HttpBack:
     def _begin(self) -> None:
         self._exchange.stream(200, sse.HEADERS + self._fields, beat=sse.COMMENT)
 
+    def _stream(self, owner: Session) -> CallStream:
+        if self._own is None:
+            self._own = CallStream(self._exchange, self._fields, owner.outbox.begin())
+        return self._own
+
     async def reply(self, reply: Reply, id: bytes, era: Era) -> None:
-        """Answer the call: in the stream where there is one or the server used one, as JSON otherwise."""
+        """Answer the call: in the stream where there is one, or where it is the server's to choose and it did; else as
+        JSON."""
         self._check()
-        data = reply.message.encode_as(id)
         exchange = self._exchange
-        if reply.event is None and not exchange.started:
+        if self._own is not None:
+            await self._own.answer(reply.message.replace(id=Raw(id)))
+        elif exchange.started or (reply.event is not None and self._owner is None):
+            if not exchange.started:
+                self._begin()
+            await exchange.write(tail(reply, id), last=True)
+        else:
+            data = reply.message.encode_as(id)
             await exchange.respond(status_of_reply(reply, era), data, JSON_FIELDS + self._fields)
-            return
-        if not exchange.started:
-            self._begin()
-        event = reply.event
-        tail = sse.encode(data) if event is None else sse.encode(data, id=event.id, retry=event.retry)
-        await exchange.write(tail, last=True)
 
     async def fail(self, problem: GatewayError, id: bytes | None, era: Era) -> None:
         """Answer a call that has no reply."""
@@ -87,11 +114,13 @@ class HttpBack:
             return
         self._check()
         exchange = self._exchange
-        data = jsonrpc.error(id, problem).encode()
-        if exchange.started:
-            await exchange.write(sse.encode(data), last=True)
+        message = jsonrpc.error(id, problem)
+        if self._own is not None:
+            await self._own.answer(message)
+        elif exchange.started:
+            await exchange.write(sse.encode(message.encode()), last=True)
         else:
-            await exchange.respond(status_of(problem, era), data, error_fields(problem) + self._fields)
+            await exchange.respond(status_of(problem, era), message.encode(), error_fields(problem) + self._fields)
 
 
 def error_fields(problem: GatewayError) -> bytes:
@@ -105,6 +134,12 @@ def frame(event: Event) -> bytes:
     """An event as bytes, with what its SSE frame said on the server's side."""
     data = b"" if event.message is None else event.message.encode()
     return sse.encode(data, id=event.id, retry=event.retry)
+
+
+def tail(reply: Reply, id: bytes) -> bytes:
+    """The last event of a call's stream, with what its SSE frame said on the server's side."""
+    data, event = reply.message.encode_as(id), reply.event
+    return sse.encode(data) if event is None else sse.encode(data, id=event.id, retry=event.retry)
 
 
 def status_of_reply(reply: Reply, era: Era) -> int:

@@ -31,15 +31,16 @@ from mcpgateway.errors import (
 from mcpgateway.fronts import cors
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
-from mcpgateway.fronts.flights import Flight
-from mcpgateway.fronts.handshakes import EMPTY, read_handshake
-from mcpgateway.fronts.media import check_media, check_stream_media
+from mcpgateway.fronts.flights import Flight, owner_of
+from mcpgateway.fronts.handshakes import EMPTY, LEGACY_HEADERS, read_handshake
+from mcpgateway.fronts.media import check_media
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
+from mcpgateway.fronts.streams import Streams
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import PROTOCOL_VERSION
 from mcpgateway.protocol.envelope import read as read_envelope
 from mcpgateway.protocol.headers import check
-from mcpgateway.protocol.revisions import LEGACY_REVISIONS, REVISION_WITHOUT_HEADER, Era
+from mcpgateway.protocol.revisions import REVISION_WITHOUT_HEADER, Era
 from mcpgateway.sessions.caller import ANONYMOUS, Caller, ModernCallers
 from mcpgateway.sessions.store import Session, SessionStore
 from mcpgateway.wire.bounds import Bounds
@@ -49,8 +50,6 @@ from mcpgateway.wire.transport import TransportBroken
 from mcpgateway.wire.waiting import Sweeper, Wait
 
 log = logging.getLogger("mcpgateway.http")
-
-_LEGACY_HEADERS: Final = frozenset(revision.encode() for revision in LEGACY_REVISIONS)
 
 
 class StreamableHttp:
@@ -65,7 +64,6 @@ class StreamableHttp:
         sweeper: Sweeper,
         bounds: Bounds,
     ) -> None:
-        self._sweeper = sweeper
         self._find = find
         self._sessions = sessions
         self.policy = policy
@@ -74,7 +72,8 @@ class StreamableHttp:
         self._calls: dict[Wait, None] = {}
         """Calls in flight, for the drain."""
         self._lasting: dict[Wait, None] = {}
-        """Streams and subscriptions, which have nothing to finish."""
+        """Subscriptions, which have nothing to finish."""
+        self._streams = Streams(sessions, sweeper, bounds)
 
     async def handle(self, request: HttpRequest, exchange: Exchange, name: str) -> None:
         """Answer one request on the path of the namespace ``name``."""
@@ -91,7 +90,7 @@ class StreamableHttp:
             if method == b"POST":
                 await self._post(namespace, request, exchange, fields)
             elif method == b"GET":
-                await self._listen(namespace, request, exchange, fields)
+                await self._streams.listen(namespace, request, exchange, fields)
             elif method == b"DELETE":
                 await self._delete(namespace, request, exchange, fields)
             elif method == b"OPTIONS":
@@ -128,7 +127,7 @@ class StreamableHttp:
                 return False
             wait = Wait()
             session: Session | None = None
-            if version in _LEGACY_HEADERS:
+            if version in LEGACY_HEADERS:
                 session_id = headers.get(b"mcp-session-id")
                 if session_id is None:
                     return False
@@ -144,7 +143,7 @@ class StreamableHttp:
         except GatewayError:
             return False
         fields = b"" if origin is None else cors.fields(self.policy, origin)
-        flight = Flight(self._calls, calls, self._answer, exchange, wait, session, id, fields)
+        flight = Flight(self._calls, calls, self._answer, exchange, wait, namespace, session, id, fields)
         self._calls[wait] = None
         calls.add(request.address)
         taken = False
@@ -163,7 +162,7 @@ class StreamableHttp:
         version = headers.get(b"mcp-protocol-version")
         if version is not None:
             version = version.strip()
-        if version is None or version in _LEGACY_HEADERS:
+        if version is None or version in LEGACY_HEADERS:
             await self._legacy(namespace, request, exchange, fields, version)
         else:
             await self._modern(namespace, request, exchange, fields)
@@ -261,21 +260,21 @@ class StreamableHttp:
     ) -> None:
         """Have a request answered, and answer it here. Runs in the task of the connection.
 
-        In the legacy era a call outlives its connection: nobody watches, and the answer of a client that has gone is
-        lost with it, unless the client can resume the stream at the server. In the modern era closing the connection
-        cancels, so a call that lasts is watched.
+        In the legacy era a call outlives its connection: nobody watches, and a client that has gone can resume the
+        stream of its call, if there was one. In the modern era closing the connection cancels, so a call that lasts is
+        watched.
         """
         id = message.id
         assert id is not None
-        back = HttpBack(exchange, fields, outlived=headers is None)
         wait = Wait()
         session = caller.session
+        back = HttpBack(exchange, fields, outlived=headers is None, owner=owner_of(namespace, session))
         if headers is not None:
             wait.probe = lambda: ClientGone("the client closed the connection") if exchange.client_gone() else None
         era = Era.LEGACY if headers is None else Era.MODERN
         lasting = message.method == "subscriptions/listen"
         bound = self._bounds.streams if lasting else self._bounds.calls
-        flight = Flight(self._calls, bound, self._answer, exchange, wait, session, id, fields)
+        flight = Flight(self._calls, bound, self._answer, exchange, wait, namespace, session, id, fields)
         try:
             flight.enter()
         except GatewayError as problem:
@@ -305,6 +304,8 @@ class StreamableHttp:
             await back.fail(problem, id, era)
         else:
             await back.reply(reply, id, era)
+        finally:
+            back.abandon()
 
     # ---- batches -----------------------------------------------------------------------------------------------------
 
@@ -316,26 +317,41 @@ class StreamableHttp:
         if caller.revision != BATCH_REVISION or version not in (None, BATCH_REVISION.encode()):
             raise InvalidRequest(f"batches exist in revision {BATCH_REVISION} only; send one message per request")
         entries = read_batch(request.body)
-        back = BatchBack(exchange, fields)
-        async with trio.open_nursery() as nursery:
-            for entry in entries:
-                if isinstance(entry, GatewayError):
-                    await back.answer(Reply(jsonrpc.error(None, entry)))
-                elif entry.method is None or entry.id is None:
-                    await self._try_one_way(namespace, caller, entry)
-                else:
-                    wait = Wait()
-                    calls, session = self._bounds.calls, caller.session
-                    flight = Flight(self._calls, calls, self._answer, exchange, wait, session, entry.id, fields)
-                    try:
-                        flight.enter()
-                    except GatewayError as problem:
-                        await back.answer(Reply(jsonrpc.error(entry.id, problem)))
-                    else:
-                        serve = partial(namespace.serve, caller, entry, wait, back)
-                        nursery.start_soon(self._answer_entry, serve, back, entry.id, flight.over)
-        due = any(not isinstance(entry, Message) or entry.is_request for entry in entries)
-        await back.finish(due=due)
+        back = BatchBack(exchange, fields, owner_of(namespace, caller.session))
+        try:
+            async with trio.open_nursery() as nursery:
+                for entry in entries:
+                    await self._take_entry(namespace, caller, entry, back, exchange, nursery)
+            due = any(not isinstance(entry, Message) or entry.is_request for entry in entries)
+            await back.finish(due=due)
+        finally:
+            back.abandon()
+
+    async def _take_entry(
+        self,
+        namespace: Namespace,
+        caller: Caller,
+        entry: Message | GatewayError,
+        back: BatchBack,
+        exchange: Exchange,
+        nursery: trio.Nursery,
+    ) -> None:
+        if isinstance(entry, GatewayError):
+            await back.answer(Reply(jsonrpc.error(None, entry)))
+            return
+        if entry.method is None or entry.id is None:
+            await self._try_one_way(namespace, caller, entry)
+            return
+        wait = Wait()
+        calls, session, id = self._bounds.calls, caller.session, entry.id
+        flight = Flight(self._calls, calls, self._answer, exchange, wait, namespace, session, id, b"")
+        try:
+            flight.enter()
+        except GatewayError as problem:
+            await back.answer(Reply(jsonrpc.error(id, problem)))
+        else:
+            serve = partial(namespace.serve, caller, entry, wait, back)
+            nursery.start_soon(self._answer_entry, serve, back, id, flight.over)
 
     async def _answer_entry(
         self, serve: Callable[[], Awaitable[Reply]], back: BatchBack, id: bytes, over: Callable[[], None]
@@ -358,48 +374,12 @@ class StreamableHttp:
         except GatewayError as problem:
             log.info("a %s of a batch was not delivered: %s", message.method or "response", problem.message)
 
-    # ---- GET ---------------------------------------------------------------------------------------------------------
-
-    async def _listen(self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes) -> None:
-        """The stream of what servers say outside calls, in a legacy session (2025-03-26 and later, transports)."""
-        headers = request.headers
-        version = headers.get(b"mcp-protocol-version", b"2025-03-26").strip()
-        if version not in _LEGACY_HEADERS:
-            raise NotAllowed("this revision has no GET; use subscriptions/listen")
-        check_stream_media(headers)
-        id = headers.get(b"mcp-session-id")
-        if id is None:
-            if namespace.keeps_sessions:
-                raise InvalidRequest("the header Mcp-Session-Id is missing; initialise first")
-            raise NotAllowed("servers that keep no sessions send nothing outside calls")
-        session = self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS)
-        wait = Wait()
-        wait.probe = lambda: ClientGone("the client closed its stream") if exchange.client_gone() else None
-        back = HttpBack(exchange, fields)
-        self._bounds.streams.take(request.address)
-        self._lasting[wait] = None
-        self._sweeper.add(wait)
-        try:
-            with session.listening(wait):
-                await namespace.listen(session.caller, headers.get(b"last-event-id"), wait, back)
-        except ClientGone:
-            raise TransportBroken("the client closed its stream") from None
-        except GatewayError:
-            if not exchange.started:
-                raise
-        finally:
-            self._sweeper.discard(wait)
-            del self._lasting[wait]
-            self._bounds.streams.release(request.address)
-        await back.open()
-        await exchange.finish()
-
     # ---- other methods -----------------------------------------------------------------------------------------------
 
     async def _delete(self, namespace: Namespace, request: HttpRequest, exchange: Exchange, fields: bytes) -> None:
         id = request.headers.get(b"mcp-session-id")
         version = request.headers.get(b"mcp-protocol-version", b"2025-11-25").strip()
-        if version not in _LEGACY_HEADERS:
+        if version not in LEGACY_HEADERS:
             await exchange.respond(
                 405, _error_body(MethodNotFound("use POST")), JSON_FIELDS + fields + b"Allow: POST\r\n"
             )
@@ -411,6 +391,7 @@ class StreamableHttp:
 
     def end_streams(self, problem: GatewayError) -> None:
         """End every stream of what servers say outside calls, and every subscription."""
+        self._streams.end(problem)
         for wait in list(self._lasting):
             wait.end(problem)
 
@@ -430,9 +411,3 @@ def _error_body(problem: GatewayError) -> bytes:
 def _for(message: Message, problem: GatewayError) -> GatewayError:
     problem.request_id = message.id
     return problem
-
-
-class NotAllowed(MethodNotFound):
-    """An HTTP method that means nothing on its path."""
-
-    status = 405

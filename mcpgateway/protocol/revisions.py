@@ -21,6 +21,8 @@ LATEST_LEGACY: Final = LEGACY_REVISIONS[-1]
 LATEST_MODERN: Final = MODERN_REVISIONS[-1]
 REVISION_WITHOUT_HEADER: Final = "2025-03-26"
 """What a Streamable HTTP request without ``MCP-Protocol-Version`` is taken to be (2025-06-18, transports)."""
+PRIMED_SINCE: Final = "2025-11-25"
+"""The revision from which on clients take events without data, which begin a stream (transports)."""
 
 _ERAS = {**dict.fromkeys(LEGACY_REVISIONS, Era.LEGACY), **dict.fromkeys(MODERN_REVISIONS, Era.MODERN)}
 

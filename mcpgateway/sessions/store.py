@@ -66,7 +66,7 @@ class Session:
         self.streams: set[Wait] = set()
         """Streams that are open for what servers say outside calls."""
         self.outbox = Outbox(outboxes, self)
-        """What such a stream is to bring, where servers are not listened to one to one."""
+        """What its streams are to bring, where they are not those of a server, passed through."""
         self.level: str | None = None
         """The log level that its client set, where the server's is shared with others."""
         self.seen: dict[str, int] = {}
@@ -92,9 +92,12 @@ class Session:
             raise InvalidRequest("a request with this id is already in flight in this session")
         self.calls[id] = wait
 
-    def end(self, id: bytes) -> None:
-        self.calls.pop(id, None)
-        self._used()
+    def end(self, id: bytes, wait: Wait) -> None:
+        """Note that a call is over, unless it is not in flight or its id is another's by now."""
+        if self.calls.get(id) is wait:
+            del self.calls[id]
+            if not self.calls:  # else it is busy, which counts more
+                self._used()
 
     def _used(self) -> None:
         now = self.last_used = trio.current_time()
@@ -160,7 +163,8 @@ class SessionStore:
         self._ended = ended
         self._sessions: dict[str, Session] = {}
         self._places = Places[Session](bounds.sessions)
-        self._outboxes = Outboxes(bounds.outboxes)
+        self.outboxes = Outboxes(bounds)
+        """What is kept on the streams of all sessions."""
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -177,7 +181,7 @@ class SessionStore:
 
         :raises TooBusy: every session that could go is in use; what was opened for this one is told to close
         """
-        session = Session(id, namespace, caller, address, self._outboxes)
+        session = Session(id, namespace, caller, address, self.outboxes)
         try:
             idle = self._places.make_room(address, _is_idle)
         except TooBusy:

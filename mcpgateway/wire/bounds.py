@@ -12,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import attrs
 
@@ -20,6 +20,9 @@ from mcpgateway.config.model import Limits
 from mcpgateway.errors import TooBusy, TooMany
 
 T = TypeVar("T")
+
+OUTBOX_BYTES: Final = 1024 * 1024
+"""Of one session, unless its configuration says otherwise."""
 
 
 def address_of(peer: str) -> str:
@@ -94,9 +97,11 @@ class Bound:
         :raises TooMany: they are too many for one address
         :raises TooBusy: they are too many in all
         """
-        if not self.room(address, amount):
+        held, has = self.held + amount, self._of.get(address, 0) + amount
+        if held > self.limit or has > self.per_address:
             raise self.refusal(address, amount)
-        self.add(address, amount)
+        self.held = held
+        self._of[address] = has
 
     def release(self, address: str, amount: int = 1) -> None:
         """Count so many less, of those that were added for this address."""
@@ -189,6 +194,19 @@ class Places(Generic[T]):
                 yield from self._rows[address]
 
 
+@attrs.frozen
+class OutboxBounds:
+    """What one session may have in its outbox."""
+
+    events: int
+    bytes: int
+
+
+def _of_outbox(limits: Limits) -> OutboxBounds:
+    bytes = limits.outbox_bytes_per_session or min(OUTBOX_BYTES, limits.outbox_bytes)
+    return OutboxBounds(limits.outbox_events_per_session, bytes)
+
+
 class Bounds:
     """All bounds of one gateway on what its clients hold."""
 
@@ -206,12 +224,14 @@ class Bounds:
         self.replies = Bound(
             "replies_bytes", "bytes of replies being sent", limits.replies_bytes, limits.replies_bytes_per_address
         )
-        self.outboxes = Bound("outbox_bytes", "bytes of messages waiting", limits.outbox_bytes, limits.outbox_bytes)
+        self.outboxes = Bound("outbox_bytes", "bytes of events kept", limits.outbox_bytes, limits.outbox_bytes)
+        self.of_outbox = _of_outbox(limits)
 
     def change(self, limits: Limits) -> None:
         """Have other limits from now on. Whoever has more than that keeps it."""
         for bound, other in zip(self._all(), Bounds(limits)._all(), strict=True):
             bound.limit, bound.per_address = other.limit, other.per_address
+        self.of_outbox = _of_outbox(limits)
 
     def statistics(self) -> Mapping[str, BoundStatistics]:
         """Each bound by its key."""

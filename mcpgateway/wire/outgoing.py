@@ -53,6 +53,11 @@ class Outgoing:
         self._pieces.append(piece)
         self.wait.resume()
 
+    @property
+    def roomy(self) -> bool:
+        """Whether little is waiting, so that whoever makes more need not wait."""
+        return self._size <= ROOM
+
     async def room(self) -> None:
         """Wait until little is waiting, or nothing will be written any more. A checkpoint only if it waits."""
         while self._size > ROOM:

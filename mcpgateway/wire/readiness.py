@@ -147,7 +147,10 @@ class EdgeTransport:
             self.disturbed = True
             if events & _LAST_EDGE:
                 self._last = True
-            self._wake_reader()
+            if self.watcher is not None:
+                self.watcher()
+            else:
+                self._wake_reader()
 
     def _wake_reader(self) -> None:
         if self.watcher is not None:
@@ -204,8 +207,8 @@ class EdgeTransport:
     def flush(self) -> None:
         """Send what was put, as far as the socket takes it."""
         out = self._out
-        if not out or self._sock.fileno() < 0:
-            return
+        if not out:
+            return  # nor is there ever anything on a socket that was closed
         data = out[0] if len(out) == 1 else b"".join(out)
         try:
             sent = self._sock.send(data)
@@ -217,7 +220,8 @@ class EdgeTransport:
         if sent == len(data):
             out.clear()
             self.stuck = False
-            self._resume_writer()
+            if self._writer is not None:
+                self._resume_writer()
         else:
             self._out = [memoryview(data)[sent:]]
             if not self.stuck:

@@ -192,6 +192,33 @@ async def test_a_stream_that_is_left_is_closed_at_the_server(by: str, peer: Peer
 # ---- calls that are cut off, for the client --------------------------------------------------------------------------
 
 
+async def test_a_client_that_resumes_a_stream_which_is_still_read_gets_the_reply_there(
+    peer: Peer, reach: Reach
+) -> None:
+    """It has lost its own connection only: the server's to us is whole, and silent from then on."""
+    async with open_client(reach(), Era.LEGACY) as client, trio.open_nursery() as nursery:
+        await call(client.link)
+        peer.answers["tools/call"] = peer.hang(OPEN + b"f\r\nid: e1\ndata: \n\n\r\n")
+        ended: list[StreamEnded] = []
+
+        async def calling() -> None:
+            try:
+                await call(client.link)
+            except StreamEnded as problem:
+                ended.append(problem)
+
+        nursery.start_soon(calling)
+        await peer.until_asked("tools/call", 2)
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        peer.answers["GET"] = answering(2)
+        (event,) = await listen(client, b"e1")
+        assert event.message is not None
+        assert event.message.id == b'"client"'
+        await peer.gone.wait()
+    assert ["the stream that the client resumed" in problem.message for problem in ended] == [True]
+    assert "notifications/cancelled" not in peer.methods()
+
+
 BREAKS = {
     "ended": CUT_OFF,
     "broken": raw(OPEN + b"f\r\nid: e1\ndata: \n\n\r\n", close=True),

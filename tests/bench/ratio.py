@@ -18,7 +18,7 @@ from pathlib import Path
 
 import attrs
 
-from tests.processes import free_port, running, wait_for_ok, wait_for_port
+from tests.processes import free_port, running, wait_for_children, wait_for_ok, wait_for_port
 
 HERE = Path(__file__).resolve().parent
 SYSTEM_PATH = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"])
@@ -145,7 +145,8 @@ class Bench:
         nginx = shutil.which("nginx", path=SYSTEM_PATH) or "nginx"
         with running(self.pinned(1, nginx, "-c", str(config), "-p", str(self.scratch)), log) as process:
             wait_for_port(port, process, log)
-            yield port, _children(process.pid)[0]
+            (worker,) = wait_for_children(process, log)
+            yield port, worker
 
     @contextmanager
     def gateway(self, server: dict[str, object]) -> Iterator[Gateway]:
@@ -167,10 +168,6 @@ class Gateway:
     pid: int
     listening: float
     resident: float
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def resident_mb(pid: int) -> float:
@@ -203,7 +200,14 @@ class Measured:
 
 
 def measure(
-    bench: Bench, *, kind: str, server: Sequence[str], path: str, load: Sequence[str], in_flight: Sequence[int]
+    bench: Bench,
+    *,
+    kind: str,
+    server: Sequence[str],
+    path: str,
+    load: Sequence[str],
+    in_flight: Sequence[int],
+    era: str = "auto",
 ) -> Measured:
     """Measure one scenario, nginx and gateway in turns."""
     ours: dict[int, list[Run]] = {count: [] for count in in_flight}
@@ -216,7 +220,7 @@ def measure(
             entry: dict[str, object] = {"url": f"http://127.0.0.1:{server_port}{path}"}
         else:
             entry = {"command": str(bench.tools / "mcpback"), "args": ["stdio", *server]}
-        gateway = stack.enter_context(bench.gateway(entry))
+        gateway = stack.enter_context(bench.gateway({**entry, "era": era}))
         for _ in range(bench.rounds):
             for count in in_flight:
                 if nginx is not None:

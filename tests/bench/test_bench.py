@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.bench.ratio import Figures, Run, figures
-from tests.bench.scenarios import SCENARIOS, THRESHOLDS, Threshold
+from tests.bench.scenarios import SCENARIOS, THRESHOLDS, Relative, Threshold
 
 
 def run(rps: float, p50: float = 100.0) -> Run:
@@ -48,6 +48,21 @@ def test_a_scenario_that_did_not_run_is_missed() -> None:
     assert Threshold("s", 1, "rps", least=1).missed({}) == "s, 1 in flight: rps was not measured"
 
 
+@pytest.mark.parametrize(
+    ("across", "said"),
+    [
+        (Figures(1, 1, 1, 80.0), None),
+        (Figures(1, 1, 1, 81.0), "x, 16 in flight: CPU time in relation to s 2.02 is above 2"),
+        (None, "x, 16 in flight: CPU time in relation to s was not measured"),
+    ],
+)
+def test_what_crosses_is_compared_with_what_does_not(across: Figures | None, said: str | None) -> None:
+    figures = {("s", 16): Figures(1, 1, 1, 40.0)} | ({("x", 16): across} if across else {})
+
+    assert Relative("x", "s", 16, most=2.0).missed(figures) == said
+
+
 @pytest.mark.parametrize("bound", THRESHOLDS, ids=lambda bound: f"{bound.scenario}-{bound.in_flight}")
-def test_each_threshold_belongs_to_a_measurement(bound: Threshold) -> None:
-    assert any(bound.scenario == row.name and bound.in_flight in row.in_flight for row in SCENARIOS)
+def test_each_threshold_belongs_to_a_measurement(bound: Threshold | Relative) -> None:
+    measured = {row.name for row in SCENARIOS if bound.in_flight in row.in_flight}
+    assert bound.scenarios <= measured

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -11,32 +11,16 @@ import trio.testing
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Done, Event, Outcome, Reply, Request
-from mcpgateway.calls.namespace import Namespace
+from mcpgateway.adapters.base import Back, Event, Reply
 from mcpgateway.errors import CallCancelled, ServerSessionLost, ServerTimeout, ServerUnavailable
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
-from mcpgateway.testing.memory import MemoryLink
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import Collecting, ask, gateway_of, legacy, library, names, result, session_of, space
+from tests.calls.held import CALL, HeldLink, begin, begun
 
-CALL = {"name": "echo", "arguments": {"text": "hi"}}
 PROGRESS = jsonrpc.notification("notifications/progress", {"progressToken": 1, "progress": 1})
-
-
-class HeldLink(MemoryLink):
-    """Takes every call that it is given to begin, and leaves what becomes of it to the test."""
-
-    held: list[tuple[Request, Done]]
-    takes = True
-
-    def begin(self, request: Request, done: Done) -> bool:
-        if not self.takes:
-            return False
-        self.__dict__.setdefault("held", []).append((request, done))
-        request.wait.wake = lambda: done(request.wait.ended or AssertionError("not ended"))
-        return True
 
 
 @asynccontextmanager
@@ -49,40 +33,6 @@ async def one_server() -> AsyncIterator[tuple[Gateway, HeldLink]]:
         assert isinstance(link, HeldLink)
         await ask(space(gateway, "a"), legacy(), "tools/call", CALL)  # the first call has its link found
         yield gateway, link
-
-
-class Settled:
-    """Takes the outcome, as a front does."""
-
-    def __init__(self) -> None:
-        self.outcomes: list[Outcome] = []
-
-    def __call__(self, outcome: Outcome) -> None:
-        self.outcomes.append(outcome)
-
-    @property
-    def only(self) -> Outcome:
-        (outcome,) = self.outcomes
-        return outcome
-
-    async def go_on(self, back: Back) -> Reply:
-        outcome = self.only
-        if isinstance(outcome, Exception):
-            raise outcome
-        assert not isinstance(outcome, Reply)
-        return await outcome(back)
-
-
-def begin(namespace: Namespace, caller: Caller, wait: Wait, params: Mapping[str, object] = CALL) -> Settled | None:
-    settled = Settled()
-    message = jsonrpc.request(b'"c1"', "tools/call", params)
-    return settled if namespace.begin(caller, message, wait, None, settled) else None
-
-
-def begun(namespace: Namespace, caller: Caller, wait: Wait, params: Mapping[str, object] = CALL) -> Settled:
-    settled = begin(namespace, caller, wait, params)
-    assert settled is not None
-    return settled
 
 
 def reply(text: str) -> Reply:

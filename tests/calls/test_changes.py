@@ -16,7 +16,6 @@ from mcpgateway.errors import InvalidRequest, MethodNotFound
 from mcpgateway.jsonrpc import value_of
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey
-from mcpgateway.sessions.outbox import MAX_MESSAGES
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import ask, gateway_of, handshake, host, legacy, names, session_of, space, use
 from tests.calls.newsroom import Newsroom, Stream, asks, listening, newsroom, room, says
@@ -24,6 +23,7 @@ from tests.servers.doubles import Counting
 
 ROOTS = b'{"roots":{}}'
 OWN = {"a": InProcessServer("a", module="m:s", isolation=Isolation.SESSION)}
+EVENTS = Limits().outbox_events_per_session
 
 
 # ---- listings --------------------------------------------------------------------------------------------------------
@@ -219,11 +219,11 @@ async def test_what_finds_no_room_is_dropped_and_counted(autojump_clock: trio.te
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy())
         await ask(namespace, caller, "logging/setLevel", {"level": "debug"})
-        for number in range(MAX_MESSAGES + 3):
+        for number in range(EVENTS + 3):
             await says(one.links[0], "message", level="info", data=number)
         assert gateway.statistics().changes.dropped == 3
         async with listening(gateway, namespace, caller) as stream:
-            assert stream.params("data") == list(range(3, MAX_MESSAGES + 3))
+            assert stream.params("data") == list(range(3, EVENTS + 3))
 
 
 # ---- sessions with a link of their own -------------------------------------------------------------------------------
@@ -308,7 +308,7 @@ async def test_a_request_that_the_client_never_takes_is_refused_in_the_end(
         await namespace.initialize(caller, handshake("me", ROOTS), "id")
         session = gateway.sessions.open("id", "a", caller)
         await asks(one.links[-1], b"7", "roots/list")
-        for _ in range(MAX_MESSAGES):
+        for _ in range(EVENTS):
             await says(one.links[-1], "message", level="info", data=1)
         assert session.questions == {}
         (refusal,) = room(one).answers

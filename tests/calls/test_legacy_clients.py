@@ -8,13 +8,11 @@ import trio.testing
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.adapters.base import Back, Reply, Request
 from mcpgateway.calls.call import era_for
 from mcpgateway.calls.legacy_clients import ROUNDS
 from mcpgateway.calls.relay import answer
 from mcpgateway.config.model import EraPolicy, HttpServer, InProcessServer
 from mcpgateway.errors import (
-    HEADER_MISMATCH,
     JSON,
     CallCancelled,
     HeaderMismatch,
@@ -27,7 +25,6 @@ from mcpgateway.protocol.envelope import CLIENT_CAPABILITIES, CLIENT_INFO, LOG_L
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation.questions import KEY
 from mcpgateway.sessions.store import QUESTIONS
-from mcpgateway.testing.memory import MemoryLink
 from tests.calls.doubles import (
     Collecting,
     Library,
@@ -370,65 +367,6 @@ async def test_a_session_goes_on_when_its_server_comes_back_without_its_era(
 
         (call,) = library_of(adapter).asked("tools/call")[-1:]
         assert meta_of(call)[LOG_LEVEL] == "debug"
-
-
-# ---- headers ---------------------------------------------------------------------------------------------------------
-
-
-class Mirroring(Library):
-    """Lists a tool whose argument is to be mirrored, and compares as a server over HTTP does."""
-
-    header = "Region"
-
-    def handle(self, message: Message) -> list[Message]:
-        if message.method == "tools/list":
-            schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": self.header}}}
-            tools = [{"name": "echo", "inputSchema": schema}]
-            self.seen.append(message)
-            return [jsonrpc.result(message.id or b"", {"tools": tools, "resultType": "complete"})]
-        return super().handle(message)
-
-
-class OverHttp(Counting):
-    """Hands its server the headers of each call, and refuses those that do not mirror."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, Mirroring, eras=MODERN_ONLY)
-        self.link_class = _HeaderedLink
-        self.headers: list[dict[bytes, bytes]] = []
-
-
-class _HeaderedLink(MemoryLink):
-    async def call(self, request: Request, back: Back) -> Reply:
-        host = self.host
-        assert isinstance(host, Mirroring)
-        expected = b"mcp-param-" + host.header.lower().encode()
-        headers = request.headers or {}
-        if request.message.method == "tools/call" and headers.get(expected) != b"north":
-            return Reply(jsonrpc.error(b"1", HeaderMismatch("does not mirror")), 400)
-        return await super().call(request, back)
-
-
-@pytest.mark.requirement("bridge.headers.legacy-to-modern")
-@BOTH_NAMESPACES
-async def test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed(
-    name: str, autojump_clock: trio.testing.MockClock
-) -> None:
-    adapter = OverHttp("a")
-    async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
-        namespace = space(gateway, name)
-        caller = await opened(gateway, namespace)
-        for header in ("Region", "Zone", "Zone"):
-            server = adapter.host
-            assert isinstance(server, Mirroring)
-            server.header = header
-            assert await use(namespace, caller, PREFIX[name] + "echo", region="north", text="hi")
-        wrong = await ask(
-            namespace, caller, "tools/call", {"name": PREFIX[name] + "echo", "arguments": {"region": "south"}}
-        )
-
-    assert jsonrpc.error_code(wrong.message) not in (None, HEADER_MISMATCH)
 
 
 # ---- questions -------------------------------------------------------------------------------------------------------

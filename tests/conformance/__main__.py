@@ -12,12 +12,13 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TypeAlias
 
 from tests.conformance import legs, matrix
-from tests.conformance.compare import Cell, Difference, Judgement, Run, differences, judge, read_run
+from tests.conformance.compare import Cell, Difference, Judgement, Run, differences, judge, only, read_run
 from tests.conformance.known import KNOWN
 from tests.conformance.setup import Suite, default_home, install, missing_tools
 from tests.processes import tail
@@ -70,47 +71,47 @@ def _cannot(lacking: list[str]) -> int:
 
 
 def _runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell, Pair]]:
-    servers = [leg for leg in wanted if leg in legs.SERVER_LEGS]
-    if servers:
-        yield from _server_runs(suite, servers, scratch)
-    for leg in wanted:
-        if leg in legs.CLIENT_LEGS:
-            yield Cell(legs.MOCK, leg), _client_pair(suite, leg, scratch)
+    """All runs; those of clients, which mostly wait, beside those of servers."""
+    mocks = [mock for mock in legs.MOCKS if mock.client in wanted]
+    with ThreadPoolExecutor(2) as pool:
+        through = [pool.submit(_client_run, suite, mock.leg, scratch / mock.name / mock.client, mock) for mock in mocks]
+        played = sorted({mock.leg for mock in mocks})
+        direct = {leg: pool.submit(_client_run, suite, leg, scratch / "direct" / leg) for leg in played}
+        if any(leg in legs.SERVER_LEGS for leg in wanted):
+            yield from _server_runs(suite, wanted, scratch)
+        for mock, run in zip(mocks, through, strict=True):
+            yield Cell(mock.name, mock.client), (only(direct[mock.leg].result(), mock.scenarios), run.result())
 
 
 def _server_runs(suite: Suite, wanted: list[str], scratch: Path) -> Iterator[tuple[Cell, Pair]]:
     with ExitStack() as stack:
-        url = stack.enter_context(legs.fixture(suite, scratch))
-        modern = stack.enter_context(legs.fixture(suite, scratch, "modern"))
-        legacy = stack.enter_context(legs.fixture(suite, scratch, "legacy"))
-        servers = {
-            legs.HTTP: {"url": url},
-            legs.STDIO: legs.fixture_over_stdio(suite),
-            legs.MODERN_HTTP: {"url": modern},
-            legs.MODERN_STDIO: legs.fixture_over_stdio(suite, "modern"),
-            legs.LEGACY_HTTP: {"url": legacy},
-            legs.LEGACY_STDIO: legs.fixture_over_stdio(suite, "legacy"),
+        addresses = {era: stack.enter_context(legs.fixture(suite, scratch, era)) for era in legs.ERAS}
+        servers = legs.SERVERS.values()
+        near = {each.name: legs.entry(suite, each, addresses[each.era]) for each in servers if each.between is None}
+        base = stack.enter_context(legs.gateway(near, scratch))
+        far = {
+            each.name: {"url": f"{base}/mcp/{each.plain}", "era": each.between}
+            for each in servers
+            if each.between is not None
         }
-        base = stack.enter_context(legs.gateway(servers, scratch))
-        direct = {leg: _server_run(suite, leg, url, scratch / "direct") for leg in wanted}
-        for name in servers:
-            for leg in (each for each in wanted if each in legs.BRIDGED_LEGS.get(name, wanted)):
-                if name == legs.LEGACY_STDIO:
-                    legs.warm(f"{base}/mcp/{name}")
-                yield Cell(name, leg), (direct[leg], _server_run(suite, leg, f"{base}/mcp/{name}", scratch / name))
+        chain = stack.enter_context(legs.gateway(far, scratch / "chain"))
+        direct: dict[str, Run] = {}
+        for each in servers:
+            url = f"{base if each.between is None else chain}/mcp/{each.name}"
+            for leg in (leg for leg in each.legs if leg in wanted):
+                if leg not in direct:
+                    direct[leg] = _server_run(suite, leg, f"http://{addresses[legs.BOTH]}/mcp", scratch / "direct")
+                if each.plain == "legacy-stdio":
+                    legs.warm(url)
+                yield Cell(each.name, leg), (direct[leg], _server_run(suite, leg, url, scratch / each.name))
 
 
 def _server_run(suite: Suite, leg: str, url: str, folder: Path) -> Run:
     return _read(folder / leg, lambda results: legs.run_server_leg(suite, leg, url, results))
 
 
-def _client_pair(suite: Suite, leg: str, scratch: Path) -> Pair:
-    direct = scratch / "direct" / leg
-    through = scratch / legs.MOCK / leg
-    return (
-        _read(direct, lambda results: legs.run_client_leg(suite, leg, results, through=False)),
-        _read(through, lambda results: legs.run_client_leg(suite, leg, results, through=True)),
-    )
+def _client_run(suite: Suite, leg: str, folder: Path, mock: legs.Mock | None = None) -> Run:
+    return _read(folder, lambda results: legs.run_client_leg(suite, leg, results, mock))
 
 
 def _read(results: Path, run: Callable[[Path], None]) -> Run:

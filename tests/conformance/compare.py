@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -74,6 +74,11 @@ def read_run(folder: Path) -> dict[tuple[str, str], tuple[str, ...]]:
         for check, status in statuses:
             run[name, check].append(status)
     return {key: tuple(statuses) for key, statuses in run.items()}
+
+
+def only(run: Run, scenarios: Collection[str]) -> Run:
+    """The part of a run that is about some scenarios."""
+    return {key: statuses for key, statuses in run.items() if key[0] in scenarios}
 
 
 def differences(cell: Cell, direct: Run, gateway: Run) -> list[Difference]:

@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import attrs
+
 from tests.conformance.setup import Suite
 from tests.processes import free_port, running, wait_for_ok, wait_for_port
 
@@ -47,44 +49,112 @@ CLIENT_LEGS: Final = {
     ),
 }
 """The client scenarios that a gateway has a part in; the others are about OAuth at the server."""
-HTTP, STDIO, MOCK = "http", "stdio", "mock"
-"""What is behind the gateway: the fixture server over Streamable HTTP or stdio, or the suite's own mock server."""
-MODERN_HTTP, MODERN_STDIO = "modern-http", "modern-stdio"
-"""The same as a server that speaks only 2026-07-28."""
-LEGACY_HTTP, LEGACY_STDIO = "legacy-http", "legacy-stdio"
-"""The same as a server that speaks only the legacy era."""
-BRIDGED_LEGS: Final[Mapping[str, tuple[str, ...]]] = {
-    MODERN_HTTP: ("s2506", "s2511"),
-    MODERN_STDIO: ("s2506", "s2511"),
-    LEGACY_HTTP: ("s2607",),
-    LEGACY_STDIO: ("s2607",),
+
+BOTH, MODERN, LEGACY = ERAS = ("both", "modern", "legacy")
+HTTP, STDIO, SSE, WEBSOCKET = TRANSPORTS = ("http", "stdio", "sse", "websocket")
+_LEGS: Final = {BOTH: tuple(SERVER_LEGS), MODERN: ("s2506", "s2511"), LEGACY: ("s2607",)}
+"""What is run at a server, by its era: where it has but one, the legs of the clients of the other."""
+
+
+@attrs.frozen
+class Behind:
+    """What is behind the gateway: the fixture server, of both eras or one, over a transport.
+
+    ``between`` says that there is another gateway between them, and in which era it is spoken to: ``auto``, ``modern``
+    or ``legacy``.
+    """
+
+    era: str
+    transport: str
+    between: str | None = None
+
+    @property
+    def name(self) -> str:
+        """``http``, ``modern-sse``, ``chain-http``, ``legacy-chain-modern-http`` …"""
+        if self.between is None:
+            return self.plain
+        return f"chain-{self.plain}" if self.between == "auto" else f"{self.between}-chain-{self.plain}"
+
+    @property
+    def plain(self) -> str:
+        """The name of the same without another gateway."""
+        return self.transport if self.era == BOTH else f"{self.era}-{self.transport}"
+
+    @property
+    def met(self) -> str:
+        """The era of what the gateway speaks to."""
+        return self.era if self.between is None or self.between == "auto" else self.between
+
+    @property
+    def legs(self) -> tuple[str, ...]:
+        """All legs, or those whose client is of another era than what the gateway speaks to."""
+        return _LEGS[self.met]
+
+
+SERVERS: Final[Mapping[str, Behind]] = {
+    behind.name: behind
+    for behind in (
+        *(Behind(era, transport) for era in ERAS for transport in TRANSPORTS),
+        *(Behind(era, HTTP, between="auto") for era in ERAS),
+        Behind(LEGACY, HTTP, between=MODERN),
+        Behind(MODERN, HTTP, between=LEGACY),
+    )
 }
-"""The legs whose client is of another era than the server behind the gateway. They are compared with the same legs
-against the server that speaks both."""
+"""By name. Whatever the server speaks, a leg is compared with the same leg directly at the one that speaks both."""
+
+
+@attrs.frozen
+class Mock:
+    """The suite's own mock servers behind the gateway, with the scenarios of a leg played by the client of a leg.
+
+    ``era`` is in which era the gateway speaks to them.
+    """
+
+    name: str
+    client: str
+    leg: str
+    era: str = "auto"
+
+    @property
+    def scenarios(self) -> tuple[str, ...]:
+        played = CLIENT_LEGS[self.leg][1]
+        return played if self.client == self.leg else tuple(each for each in played if each not in _HANDSHAKING)
+
+
+_HANDSHAKING: Final = frozenset({"json-schema-ref-no-deref"})
+"""Scenarios whose mock server, and client, only know the handshake, whatever the revision."""
+MOCK = "mock"
+MOCKS: Final = (
+    *(Mock(MOCK, leg, leg) for leg in CLIENT_LEGS),
+    Mock("modern-mock", "c2511", "c2607", MODERN),
+    Mock("legacy-mock", "c2607", "c2511", LEGACY),
+)
 _TIMEOUT_MS: Final = 15_000
 _ROOT: Final = Path(__file__).resolve().parent.parent.parent
-_FIXTURES: Final = {"legacy": "legacy_server.py"}
-"""The fixture servers that are not `fixture_server.py`, by era."""
 
 
 @contextmanager
-def fixture(suite: Suite, scratch: Path, era: str = "both") -> Iterator[str]:
-    """The fixture server over HTTP; its URL."""
+def fixture(suite: Suite, scratch: Path, era: str) -> Iterator[str]:
+    """The fixture server over everything that has an address; that of its port, without a scheme."""
     port, log = free_port(), scratch / f"fixture-{era}.log"
-    command = [str(suite.python), *_fixture(suite, era, str(port))]
-    with running(command, log) as process:
+    with running(_fixture(suite, era, str(port)), log) as process:
         wait_for_port(port, process, log)
-        yield f"http://127.0.0.1:{port}/mcp"
+        yield f"127.0.0.1:{port}"
 
 
-def fixture_over_stdio(suite: Suite, era: str = "both") -> dict[str, Any]:
-    """The configuration of the fixture server as a child of the gateway."""
-    return {"command": str(suite.python), "args": _fixture(suite, era, "stdio")}
+def entry(suite: Suite, behind: Behind, address: str) -> dict[str, Any]:
+    """The configuration of the fixture server behind a gateway."""
+    if behind.transport == STDIO:
+        command, *arguments = _fixture(suite, behind.era, STDIO)
+        return {"command": command, "args": arguments}
+    if behind.transport == SSE:
+        return {"type": "sse", "url": f"http://{address}/sse"}
+    return {"url": f"ws://{address}/ws" if behind.transport == WEBSOCKET else f"http://{address}/mcp"}
 
 
 def _fixture(suite: Suite, era: str, where: str) -> list[str]:
-    script = Path(__file__).with_name(_FIXTURES.get(era, "fixture_server.py"))
-    return [str(script), str(suite.everything_server), where, *([] if era in _FIXTURES else [era])]
+    script = Path(__file__).with_name("fixture_server.py")
+    return [str(suite.python), str(script), str(suite.everything_server), era, where]
 
 
 def warm(url: str) -> None:
@@ -123,13 +193,14 @@ def run_server_leg(suite: Suite, leg: str, url: str, results: Path) -> None:
     _suite(suite, ["server", "--url", url, "--suite", "all", "--spec-version", SERVER_LEGS[leg]], results)
 
 
-def run_client_leg(suite: Suite, leg: str, results: Path, *, through: bool) -> None:
-    """The client scenarios that concern a gateway, each against a mock server of its own."""
+def run_client_leg(suite: Suite, leg: str, results: Path, mock: Mock | None = None) -> None:
+    """The client scenarios of a leg, each against a mock server of its own, which a gateway may be in front of."""
     revision, scenarios = CLIENT_LEGS[leg]
     client = [str(suite.python), str(suite.client)]
-    if through:
-        client = [sys.executable, "-m", "tests.conformance.client_through", str(results.parent / leg), *client]
-    for scenario in scenarios:
+    if mock is not None:
+        options = [CLIENT_LEGS[mock.client][0], mock.era, str(results.parent / "gateways")]
+        client = [sys.executable, "-m", "tests.conformance.client_through", *options, *client]
+    for scenario in scenarios if mock is None else mock.scenarios:
         options = ["client", "--command", shlex.join(client), "--scenario", scenario, "--spec-version", revision]
         _suite(suite, options, results)
 

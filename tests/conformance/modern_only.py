@@ -8,10 +8,7 @@ between translates.
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from mcp.server.mcpserver import Context
 from mcp.types import (
@@ -26,52 +23,10 @@ from mcp.types import (
     TextContent,
 )
 
-Asgi: TypeAlias = Callable[[MutableMapping[str, Any], Any, Any], Awaitable[None]]
-
-MODERN: Final = "2026-07-28"
 KEY: Final = "answer"
 
 
-def refusal(id: object, requested: str) -> bytes:
-    """What a modern-only server says to a client of the other era."""
-    data = {"supported": [MODERN], "requested": requested}
-    error = {"code": -32022, "message": "Unsupported protocol version", "data": data}
-    return json.dumps({"jsonrpc": "2.0", "id": id, "error": error}).encode()
-
-
-def over_http(inner: Asgi) -> Asgi:
-    """An application that refuses whatever is not modern."""
-
-    async def app(scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:
-        headers = dict(scope.get("headers", ()))
-        if scope["type"] != "http" or headers.get(b"mcp-protocol-version") == MODERN.encode():
-            await inner(scope, receive, send)
-            return
-        status, body = (400, refusal(None, "initialize")) if scope["method"] == "POST" else (405, b"")
-        fields = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await send({"type": "http.response.start", "status": status, "headers": fields})
-        await send({"type": "http.response.body", "body": body})
-
-    return app
-
-
-def over_stdio(command: list[str]) -> None:
-    """Stand in front of a process whose loop takes the era of the first request, and refuse the legacy handshake."""
-    with subprocess.Popen(command, stdin=subprocess.PIPE) as child:
-        assert child.stdin is not None
-        for line in sys.stdin.buffer:
-            message = json.loads(line)
-            if message.get("method") == "initialize":
-                # One write of less than PIPE_BUF bytes: never in the middle of a line of the child's.
-                sys.stdout.buffer.write(refusal(message["id"], "initialize") + b"\n")
-                sys.stdout.buffer.flush()
-            else:
-                child.stdin.write(line)
-                child.stdin.flush()
-        child.stdin.close()
-
-
-def ask_in_results(everything: Any) -> None:
+def change(everything: Any) -> None:
     """Have the tools that push requests answer ``input_required`` instead; ``everything`` is the server's module."""
     schemas = {
         name: getattr(everything, name).model_json_schema()

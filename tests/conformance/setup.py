@@ -21,6 +21,8 @@ SUITE_VERSION = "0.2.0-alpha.12"
 """The first with the scenarios of 2026-07-28 in the form that the specification was released in."""
 SDK_VERSION = "2.3.0"
 NODE_MAJOR = 22
+LIBRARIES = ("uvicorn", "click", "starlette", "websockets")
+"""What the fixture server needs besides the SDK."""
 
 
 @attrs.frozen
@@ -59,7 +61,7 @@ def default_home() -> Path:
 
 def install(home: Path) -> Suite:
     """Install what is not there yet."""
-    ready = home / f".ready-{SUITE_VERSION}-{SDK_VERSION}"
+    ready = home / "-".join((".ready", SUITE_VERSION, SDK_VERSION, *LIBRARIES))
     if not ready.exists():
         _npm(home / "node", f"{_node_package()}@{NODE_MAJOR}")
         _npm(home / "suite", f"@modelcontextprotocol/conformance@{SUITE_VERSION}")
@@ -86,7 +88,7 @@ def _npm(folder: Path, package: str) -> None:
 def _python(home: Path) -> None:
     subprocess.run([sys.executable, "-m", "venv", str(home / "venv")], check=True)
     pip = [str(home / "venv/bin/python"), "-m", "pip"]
-    subprocess.run([*pip, "install", "-q", f"mcp=={SDK_VERSION}", "uvicorn", "click", "starlette"], check=True)
+    subprocess.run([*pip, "install", "-q", f"mcp=={SDK_VERSION}", *LIBRARIES], check=True)
     archive, sdk = home / "archive", home / "sdk"
     source = ["--no-deps", "--no-binary", ":all:", "-d", str(archive), f"mcp=={SDK_VERSION}"]
     subprocess.run([*pip, "download", "-q", *source], check=True)

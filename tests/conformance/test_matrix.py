@@ -11,6 +11,8 @@ from tests.conformance.compare import Cell, Known, differences, judge
 from tests.conformance.known import KNOWN
 
 CELL = Cell(legs.STDIO, "s2511")
+STREAMS = {"server-sse-polling", "server-sse-multiple-streams"}
+"""The scenarios that are about event streams."""
 
 
 def test_a_row_counts_scenarios_and_known_differences() -> None:
@@ -41,49 +43,68 @@ def test_what_is_saved_is_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert matrix.load() == rows
 
 
-@pytest.mark.requirement("3.conformance.list")
+@pytest.mark.requirement("3.conformance.list", "5.conformance")
 def test_the_committed_matrix_has_every_leg_and_counts_the_known_differences() -> None:
     rows = matrix.load()
 
-    servers = [(server, leg) for server in (legs.HTTP, legs.STDIO) for leg in legs.SERVER_LEGS]
-    bridged = [(server, leg) for server, some in legs.BRIDGED_LEGS.items() for leg in some]
-    clients = [(legs.MOCK, leg) for leg in legs.CLIENT_LEGS]
-    assert [(row.server, row.leg) for row in rows] == [*servers, *bridged, *clients]
+    servers = [(behind.name, leg) for behind in legs.SERVERS.values() for leg in behind.legs]
+    clients = [(mock.name, mock.client) for mock in legs.MOCKS]
+    assert [(row.server, row.leg) for row in rows] == [*servers, *clients]
     for row in rows:
         assert row.known == sum(entry.cell == Cell(row.server, row.leg) for entry in KNOWN)
 
 
-@pytest.mark.requirement("3.shows.client")
+@pytest.mark.requirement("5.conformance")
+def test_every_era_of_clients_meets_every_era_of_servers_over_every_transport() -> None:
+    modern = {"s2506": "legacy", "s2511": "legacy", "s2607": "modern"}
+    cells = {(modern[leg], each.era, each.transport) for each in legs.SERVERS.values() for leg in each.legs}
+    within = {(era, legs.BOTH) for era in ("legacy", "modern")}
+    assert cells >= {
+        (*eras, transport)
+        for transport in ("http", "stdio", "sse", "websocket")
+        for eras in within | {("legacy", "modern"), ("modern", "legacy")}
+    }
+    assert {(mock.client, mock.leg) for mock in legs.MOCKS} >= {("c2511", "c2607"), ("c2607", "c2511")}
+
+
+@pytest.mark.requirement("3.shows.client", "5.shows.suites")
 def test_the_committed_matrix_shows_clients_as_they_are_without_the_gateway() -> None:
     """A run writes it only if all its differences are known, and fails if it says something else."""
-    assert [row for row in matrix.load() if row.server == legs.MOCK and row.direct != row.through] == []
+    mocks = {mock.name for mock in legs.MOCKS}
+    assert [row for row in matrix.load() if row.server in mocks and row.direct != row.through] == []
 
 
+@pytest.mark.requirement("3.shows.zero", "5.shows.suites")
 def test_the_committed_matrix_shows_no_difference_for_a_server_over_http() -> None:
-    assert [row for row in matrix.load() if row.server == legs.HTTP and (row.known or row.direct != row.through)] == []
+    """Nor for one behind two gateways."""
+    rows = [row for row in matrix.load() if row.server in (legs.HTTP, "chain-http")]
+    assert [row.leg for row in rows] == [*legs.SERVER_LEGS, *legs.SERVER_LEGS]
+    assert [row for row in rows if row.known or row.direct != row.through] == []
 
 
-def test_modern_clients_of_legacy_servers_miss_only_what_a_legacy_server_does_not_say() -> None:
-    rows = [row for row in matrix.load() if row.server in (legs.LEGACY_HTTP, legs.LEGACY_STDIO)]
-    assert [(row.leg, row.direct, row.through, row.known) for row in rows] == [("s2607", "40/40", "39/40", 5)] * 2
+@pytest.mark.requirement("3.shows.zero", "5.shows.suites")
+@pytest.mark.parametrize("server", ["stdio", "sse", "websocket"])
+def test_on_one_connection_only_event_streams_differ(server: str) -> None:
+    """Every scenario passes all the same; what differs is what such a transport does not have."""
+    assert [row for row in matrix.load() if row.server == server and row.direct != row.through] == []
+    assert {entry.scenario for entry in KNOWN if entry.cell.server == server} <= STREAMS
 
 
-def test_over_stdio_only_event_streams_differ() -> None:
-    """Every scenario passes all the same; what differs is what a pipe does not have."""
-    rows = [row for row in matrix.load() if row.server == legs.STDIO]
-    assert [row for row in rows if row.direct != row.through] == []
-    assert {entry.scenario for entry in KNOWN if entry.cell.server == legs.STDIO} <= {
-        "server-sse-polling",
-        "server-sse-multiple-streams",
-    }
-
-
-@pytest.mark.parametrize("server", [legs.MODERN_HTTP, legs.MODERN_STDIO])
-def test_across_the_eras_only_event_streams_differ(server: str) -> None:
-    """Every scenario passes all the same; what differs is what the other era does not have."""
+@pytest.mark.requirement("5.shows.suites")
+@pytest.mark.parametrize("server", [behind.name for behind in legs.SERVERS.values() if behind.met == legs.MODERN])
+def test_legacy_clients_of_modern_servers_pass_every_scenario(server: str) -> None:
+    """What differs is what the other era does not have."""
     rows = [row for row in matrix.load() if row.server == server]
-    assert [row for row in rows if row.direct != row.through] == []
-    assert {entry.scenario for entry in KNOWN if entry.cell.server == server} <= {
-        "server-sse-polling",
-        "server-sse-multiple-streams",
-    }
+    assert [(row.leg, row.direct, row.through) for row in rows] == [
+        ("s2506", "27/27", "27/27"),
+        ("s2511", "33/33", "33/33"),
+    ]
+    assert {entry.scenario for entry in KNOWN if entry.cell.server == server} <= STREAMS
+
+
+@pytest.mark.requirement("5.shows.suites")
+@pytest.mark.parametrize("server", [behind.name for behind in legs.SERVERS.values() if behind.met == legs.LEGACY])
+def test_modern_clients_of_legacy_servers_miss_only_what_the_legacy_era_cannot_say(server: str) -> None:
+    rows = [row for row in matrix.load() if row.server == server]
+    assert [(row.leg, row.direct, row.through) for row in rows] == [("s2607", "40/40", "39/40")]
+    assert rows[0].known == (3 if legs.SERVERS[server].era == legs.MODERN else 5)

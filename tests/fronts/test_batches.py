@@ -11,8 +11,11 @@ import trio.testing
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
 from mcpgateway.fronts.batches import LIMIT, BatchBack
+from mcpgateway.protocol.revisions import Era
+from mcpgateway.testing.fixture_server import FixtureServer
+from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire.http1.exchange import Exchange
-from tests.fronts.site import Client, Session, Site, call, events, modern, notification, request, site, text
+from tests.fronts.site import Client, Session, Site, adapters, call, events, modern, notification, request, site, text
 from tests.wire.http1.peers import Answer
 
 BATCHES = "2025-03-26"
@@ -214,6 +217,101 @@ async def test_delete_ends_the_calls_of_a_batch() -> None:
         await session.post(other, call(3, "waiting", {"count": 2}))
         await other.ask("DELETE", "/mcp/one", b"", session.headers)
         assert events(await client.answer()) == []
+
+
+# ---- at modern servers -----------------------------------------------------------------------------------------------
+
+SAID = {"action": "accept", "content": {"name": "Ada"}}
+
+
+def modern_server() -> dict[str, MemoryAdapter]:
+    return adapters("one", eras=frozenset({Era.MODERN}))
+
+
+@pytest.mark.requirement("bridge.batch.legacy-to-modern")
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_batch_at_a_modern_server_is_answered_as_one_array_in_legacy_words(path: str) -> None:
+    async with site(modern_server()) as gateway:
+        client, session = await begin(gateway, path)
+        name = echo(path)
+        answer = await session.post(
+            client,
+            [
+                call(1, name, {"text": "a"}),
+                notification("notifications/initialized"),
+                call("1", name, {"text": "b"}),
+                request(2, "no/such"),
+                request(3, "tools/list"),
+                {"jsonrpc": "2.0", "id": "nobody-asked", "result": {}},
+                request(4, "ping"),
+                {"jsonrpc": "2.0"},
+            ],
+        )
+        answers = by_id(answer)
+        echoed = [answers[id]["result"] for id in (1, "1")]
+        assert [result["content"][0]["text"] for result in echoed] == ["a", "b"]
+        assert (answers[2]["error"]["code"], answers[None]["error"]["code"]) == (-32601, -32600)
+        assert name in [tool["name"] for tool in answers[3]["result"]["tools"]]
+        assert not {"resultType", "ttlMs", "cacheScope"} & {*echoed[0], *answers[3]["result"]}
+        assert answers[4]["result"] == {}
+        assert len(answers) == 6
+        (link,) = gateway.adapters["one"].links
+        assert link.negotiated.era is Era.MODERN
+
+
+@pytest.mark.requirement("bridge.batch.legacy-to-modern")
+@pytest.mark.parametrize("path", PATHS)
+async def test_a_modern_server_that_tells_something_or_asks_makes_the_answer_a_stream(path: str) -> None:
+    """The client answers in a batch, too, along with another request."""
+    prefix = echo(path).removesuffix("echo")
+    async with site(modern_server()) as gateway:
+        client, session = await begin(gateway, path, {"elicitation": {}})
+        other = await gateway.dial()
+        steps = call(2, f"{prefix}progress", {"n": 2}, _meta={"progressToken": "p"})
+        await session.start(client, [call(1, f"{prefix}ask"), steps, call(3, f"{prefix}echo", {"text": "a"})])
+        seen: list[Any] = []
+        while not [message for message in seen if message.get("method") == "elicitation/create"]:
+            seen = await client.until(len(seen) + 1)
+        (question,) = [message for message in seen if message.get("method") == "elicitation/create"]
+
+        given = {"jsonrpc": "2.0", "id": question["id"], "result": SAID}
+        (pong,) = (await session.post(other, [given, request(9, "ping")])).json
+        assert pong["id"] == 9
+        answer = await client.answer()
+        assert answer.headers["content-type"] == "text/event-stream"
+        told = events(answer)
+        replies = {message["id"]: message for message in told if "method" not in message}
+        assert set(replies) == {1, 2, 3}
+        assert replies[1]["result"]["structuredContent"]["inputResponses"] == {"name": SAID}
+        of_steps = [m for m in told if m.get("method") == "notifications/progress" or m.get("id") == 2]
+        assert [message.get("params", {}).get("progress") for message in of_steps] == [1, 2, None]
+        assert {m["params"]["progressToken"] for m in of_steps[:2]} == {"p"}
+
+
+@pytest.mark.requirement("bridge.batch.legacy-to-modern")
+async def test_one_call_of_a_batch_at_a_modern_server_is_cancelled_and_the_others_are_answered() -> None:
+    async with site(modern_server()) as gateway:
+        client, session = await begin(gateway)
+        other = await gateway.dial()
+        await session.start(client, [call(1, "slow", {"name": "s"}), call(2, "slow", {"name": "t"})])
+        await session.post(other, call(3, "waiting", {"count": 2}))
+        cancel = notification("notifications/cancelled", {"requestId": 1})
+        assert (await session.post(other, [cancel])).status == 202
+        await session.post(other, call(4, "cancelled", {"count": 1}))
+        await session.post(other, call(5, "release"))
+        assert [message["id"] for message in (await client.answer()).json] == [2]
+
+
+@pytest.mark.requirement("bridge.batch.legacy-to-modern")
+async def test_initialize_in_a_batch_is_refused_before_a_modern_server_hears_of_it() -> None:
+    async with site(modern_server()) as gateway:
+        client, session = await begin(gateway)
+        hello = request(2, "initialize", {"protocolVersion": BATCHES, "capabilities": {}, "clientInfo": {"name": "t"}})
+        answer = await session.post(client, [call(1, "slow", {"name": "s"}), hello])
+        assert (answer.status, answer.json["error"]["code"], answer.json["id"]) == (400, -32600, None)
+        (link,) = gateway.adapters["one"].links
+        assert isinstance(link.host, FixtureServer)
+        assert not link.host.slow
 
 
 class OneAtATime:

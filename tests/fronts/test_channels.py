@@ -256,6 +256,35 @@ async def test_the_cancelled_of_a_batch_have_no_part_in_the_array(kind: str) -> 
         assert answer["id"] == 2
 
 
+@pytest.mark.requirement("bridge.batch.legacy-to-modern")
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_batch_at_a_modern_server_is_answered_as_one_array_whatever_is_asked_meanwhile(
+    kind: str, name: str
+) -> None:
+    """The answer to the question comes in a batch, too, along with another request."""
+    async with site(adapters("one", eras=frozenset({Era.MODERN}))) as gateway, connected(kind, gateway, name) as client:
+        await client.initialize({"elicitation": {}}, revision="2025-03-26")
+        echoed = call(2, exposed(name, "echo"), {"text": "a"})
+        await client.send([call(1, exposed(name, "ask")), notification("notifications/x"), echoed, call(3, "nope")])
+        question = await client.receive()
+        assert question["method"] == "elicitation/create"
+        said = {"action": "accept", "content": {"name": "Ada"}}
+        await client.send([{"jsonrpc": "2.0", "id": question["id"], "result": said}, request(4, "ping")])
+        batches = [await client.receive(), await client.receive()]
+        (pong,), replies = sorted(batches, key=len)
+        assert pong["id"] == 4
+        answers = {message["id"]: message for message in replies}
+        assert set(answers) == {1, 2, 3}
+        assert answers[1]["result"]["structuredContent"]["inputResponses"] == {"name": said}
+        assert (text(answers[2]), "resultType" in answers[2]["result"]) == ("a", False)
+        assert "error" in answers[3]
+
+        hello = request(6, "initialize", {"protocolVersion": "2025-03-26", "capabilities": {}, "clientInfo": {}})
+        await client.send([request(5, "ping"), hello])
+        refused = await client.receive()
+        assert (refused["id"], refused["error"]["code"]) == (None, INVALID_REQUEST)
+
+
 @pytest.mark.parametrize("revision", [None, "2024-11-05", LEGACY])
 async def test_there_are_no_batches_in_other_revisions(kind: str, revision: str | None) -> None:
     async with site() as gateway, connected(kind, gateway) as client:

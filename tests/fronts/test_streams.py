@@ -223,8 +223,12 @@ async def test_a_client_of_a_merged_namespace_sees_nothing_of_the_cut() -> None:
             await stream_of(event(DONE % last.message["id"], b"e2"))(asked, stream)
 
         peer.answers["GET"] = reply
-        answer = events(await session.post(client, call(1, "one_t")))[-1]
-        assert answer["result"]["content"] == OK["content"]
+        answer = await session.post(client, call(1, "one_t"))
+        (message,) = events(answer)
+        assert message["result"]["content"] == OK["content"]
+        assert b"id: e1" not in answer.body  # the stream is the gateway's own, and so are its ids
+        prime = answer.body.partition(b"\n\n")[0]
+        assert prime.endswith(b"\nretry: 1000\ndata: ")
 
 
 # ---- clients that leave ----------------------------------------------------------------------------------------------

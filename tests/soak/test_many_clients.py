@@ -132,7 +132,7 @@ class Direct:
         except CallCancelled:
             return None
         finally:
-            self._session.end(own)
+            self._session.end(own, wait)
         return decoded(reply.message.encode_as(own))
 
     async def send(self, message: dict[str, Any]) -> None:
@@ -148,8 +148,8 @@ class _Back:
         self._on_event = on_event
 
     async def send(self, event: Event) -> None:
-        assert event.message is not None
-        await self._on_event(decoded(event.message.encode()))
+        if event.message is not None:
+            await self._on_event(decoded(event.message.encode()))
 
 
 async def virtually(seed: int) -> None:

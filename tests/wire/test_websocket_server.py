@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessage
 
-from mcpgateway.wire.websocket_server import Closed, Frames, NotWebSocket, Part, Reply, Text, accept
+from mcpgateway.wire.websocket_server import Closed, Frames, NotWebSocket, Part, Reply, Text, accept, text_frame
 
 HANDSHAKE = {
     b"host": b"h",
@@ -73,6 +73,23 @@ def test_messages_survive_however_they_are_cut(texts: list[str], cuts: list[int]
     back = b"".join(frames.text(text.encode()) for text in texts)
     peer.receive_data(back)
     assert "".join(str(event.data) for event in peer.events() if isinstance(event, TextMessage)) == "".join(texts)
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 125, 126, 65535, 65536, 100_000])
+def test_a_message_of_any_length_is_one_frame(size: int, masked: bool) -> None:
+    peer = Connection(ConnectionType.SERVER) if masked else client()
+    message = bytes(ord("a") + n % 26 for n in range(size))
+    sent = text_frame(message, masked=masked)
+    peer.receive_data(sent + text_frame(b"next", masked=masked))
+
+    *pieces, last = [event.data for event in peer.events() if isinstance(event, TextMessage)]
+
+    assert "".join(map(str, pieces)) == message.decode()
+    assert last == "next"
+    if masked and size > 3:
+        assert message not in sent
+        assert sent != text_frame(message, masked=True), "the key is another one each time"
 
 
 def test_fragments_are_one_message_and_pings_between_them_are_answered() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import trio
@@ -58,7 +59,7 @@ class Connection:
         self._server = server
         self._limits = server.limits
         self.wait = Wait(trio.current_time() + server.limits.idle_timeout, _IdleTooLong)
-        self._builder = RequestReader(lambda: HttpRequest(peer, secure, address), server.limits)
+        self._builder = RequestReader(partial(HttpRequest, peer, secure, address), server.limits)
         self._exchange: Exchange | None = None
         """What is being answered without the task."""
         self._continuation: Callable[[], Awaitable[None]] | None = None
@@ -236,7 +237,13 @@ class Connection:
                 request = builder.ready.popleft()
                 self._exchange = exchange = Exchange(self, request)
                 self.wait.deadline = math.inf
-                if not self._begins(begin, exchange):
+                try:
+                    begun = begin(request, exchange)
+                except Exception:
+                    log.exception("the handler of %s failed", request.path[:200])
+                    builder.refuse(500, "internal error; the gateway's log has the details")
+                    begun = False
+                if not begun:
                     self._exchange = None
                     builder.ready.appendleft(request)
                     break
@@ -249,14 +256,6 @@ class Connection:
                 self._idle()
                 if self.transport.disturbed:
                     self._attend()
-
-    def _begins(self, begin: Begin, exchange: Exchange) -> bool:
-        try:
-            return begin(exchange.request, exchange)
-        except Exception:
-            log.exception("the handler of %s failed", exchange.request.path[:200])
-            self._builder.refuse(500, "internal error; the gateway's log has the details")
-            return False
 
     def _goes_on(self) -> bool:
         """Whether the next request may be answered: the connection lasts, and the client reads."""
@@ -312,7 +311,8 @@ class Connection:
     def _idle(self) -> None:
         if self._body:
             self._release_body()
-        self._set_deadline(self._limits.idle_timeout, _IdleTooLong)
+        self.wait.deadline = trio.current_time() + self._limits.idle_timeout
+        self.wait.on_deadline = _IdleTooLong
 
     def _set_deadline(self, seconds: float, problem: Callable[[], Exception]) -> None:
         self.wait.deadline = trio.current_time() + seconds

@@ -139,6 +139,10 @@ class Exchange:
         await self._connection.send(head)
         return self._connection.transport, self._connection.beyond()
 
+    def break_off(self, reason: str) -> None:
+        """Have whoever sends here stop, with a `TransportBroken`; the connection closes when its handler returns."""
+        self._connection.wait.end(TransportBroken(reason))
+
     def client_gone(self) -> bool:
         """Whether the client has closed its side of the connection."""
         return self._connection.transport.peer_closed()

@@ -144,11 +144,12 @@ class RequestReader:
         if self.in_body:
             return  # a trailer: allowed, and nothing that a request of ours could mean by one
         request = self.request
+        headers = request.headers
         name = name.lower()
-        if name in request.headers:
+        if name in headers:
             request.duplicates = (*request.duplicates, name)
-            value = request.headers[name] + b", " + value
-        request.headers[name] = value
+            value = headers[name] + b", " + value
+        headers[name] = value
 
     def on_headers_complete(self) -> None:
         request = self.request

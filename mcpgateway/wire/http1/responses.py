@@ -179,21 +179,15 @@ class ClientConnection:
         except HttpError as problem:
             self._fail(problem)
         else:
-            self.settle(Response(self.pool, self))
+            done = self._unwatched()
+            if done is not None:
+                done(Response(self.pool, self))
 
     def _fail(self, problem: HttpError) -> None:
-        done = self._unwatched()  # before closing, which wakes the watcher once more
+        done = self._unwatched()
         self.pool.discard(self)
         if done is not None:
             done(problem)
-
-    def settle(self, outcome: Response | HttpError) -> None:
-        """Stop watching and tell who waits, if somebody still does."""
-        done = self._unwatched()
-        if isinstance(self.transport, EdgeTransport):
-            self.transport.watcher = None
-        if done is not None:
-            done(outcome)
 
     def abandon(self) -> None:
         """Nobody waits any more: close."""
@@ -201,11 +195,13 @@ class ClientConnection:
         self.pool.discard(self)
 
     def _unwatched(self) -> Done | None:
-        """Who is to be told, once; the phases of their wait are over."""
+        """Stop watching. Gives who is to be told, once; the phases of their wait are over."""
         done, self._done = self._done, None
         wait, self._wait = self._wait, None
         if wait is not None and wait.phase is not None:
             wait.phase = None
+        if isinstance(self.transport, EdgeTransport):
+            self.transport.watcher = None
         return done
 
 
@@ -244,7 +240,8 @@ class Response:
         if connection is None or not connection.builder.complete:
             return None
         chunks = connection.builder.chunks
-        self._release()
+        self._connection = None
+        self._pool.give_back(connection)
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
     def piece(self) -> bytes:
