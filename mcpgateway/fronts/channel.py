@@ -97,6 +97,8 @@ class Channel:
         end: Callable[[], None],
     ) -> None:
         self.name = name
+        self.remark: Callable[[str], None] = log.debug
+        """Takes what is odd about a client and is its own business; a front may want to know."""
         self._commons = commons
         self._address = address
         self._out = out
@@ -175,6 +177,7 @@ class Channel:
         try:
             caller = self._caller or self._stateless()
         except GatewayError as problem:
+            self.remark(f"refused a {(message.method or '')[:100]!r}: {problem.message}")
             self._refuse(message, problem, batch)
         else:
             self._begin(Call(caller, message, size, batch))
@@ -312,7 +315,7 @@ class Channel:
         """The client's answer to what a server asked."""
         caller = self._caller
         if caller is None or caller.session is None or (message.id or b"") not in caller.session.questions:
-            log.info("dropped the answer to a question that nobody asked")
+            self.remark("dropped the answer to a question that nobody asked")
             return
         self._start(partial(_attempt, partial(answer, caller, message)))
 
