@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import trio
+import pytest
 import trio.testing
 
 from tests.fronts.cloud import bridge, cloud
@@ -10,7 +10,7 @@ from tests.fronts.site import call, request
 
 
 async def test_the_messages_of_a_cloud(autojump_clock: trio.testing.MockClock) -> None:
-    async with cloud() as far, bridge(far.upstream()) as near:
+    async with cloud() as far, bridge(far.upstream()):
         socket = await far.next()
         assert (await socket.initialize())["protocolVersion"] == "2024-11-05"
         assert (await socket.ask(request(3, "ping")))["result"] == {}
