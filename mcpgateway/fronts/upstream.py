@@ -277,21 +277,21 @@ class _Dialled(WebSocketChannel):
     async def _keep_alive(self) -> None:
         """Ping; a peer from which nothing comes after that is gone, whatever the system says.
 
-        A peer that still has to take what was sent before the ping is not asked yet: how long it may take for that has
-        a bound of its own.
+        One that still has to take what was sent before is not asked: its pong could not come yet. It is gone if it
+        takes nothing.
         """
         keepalive = self._upstream.config.keepalive
         asked = trio.current_time()
         while True:
             await trio.sleep_until(asked + keepalive.interval)
-            asked = trio.current_time()
-            if self._stuck:
-                continue
-            self._out.put(self._frames.ping())
+            asked, stuck, unsent = trio.current_time(), self._flushing, self._transport.unsent
+            if stuck is None:
+                self._out.put(self._frames.ping())
             await trio.sleep(keepalive.timeout)
-            if self._heard < asked and not self._stuck:
+            if stuck is None and self._flushing is None and self._heard < asked:
                 self._gone(f"did not answer a ping within {keepalive.timeout:g} s (keepalive)")
-                return
+            elif stuck is not None and self._flushing is stuck and self._transport.unsent == unsent > 0:
+                self._gone(f"has read nothing for {keepalive.timeout:g} s although messages are waiting (keepalive)")
 
     def _encode(self, data: bytes) -> bytes:
         limit = self._upstream.config.reply_bytes

@@ -57,8 +57,8 @@ class WebSocketChannel:
         self._out = Outgoing(commons.bounds.replies, address, self._writing)
         self._receiving = 0
         """Bytes of a message that is not whole yet, as they are counted."""
-        self._stuck = False
-        """The peer has not taken yet what it was sent."""
+        self._flushing: Wait | None = None
+        """What the task that writes waits under, while the peer does not take what it was sent."""
         self._lingers = False
         """The peer has to read a goodbye that it does not expect."""
         self._read = trio.Event()
@@ -131,7 +131,10 @@ class WebSocketChannel:
     def _gone(self, reason: str) -> None:
         """The peer is not there any more; whoever writes need not."""
         self._ended(End(reason))
-        self._writing.end(ClientGone(f"the client has gone: {reason}"))
+        problem = ClientGone(f"the client has gone: {reason}")
+        self._writing.end(problem)
+        if self._flushing is not None:
+            self._flushing.end(problem)
 
     def _ended(self, end: End) -> None:
         self._end = self._end or end
@@ -213,11 +216,11 @@ class WebSocketChannel:
             partial(TransportBroken, "does not read what it is sent"),
         )
         self._commons.sweeper.add(wait)
-        self._stuck = True
+        self._flushing = wait
         try:
             await transport.flushed(wait)
         finally:
-            self._stuck = False
+            self._flushing = None
             self._commons.sweeper.discard(wait)
             replies.release(self._address, unsent)
 

@@ -1,7 +1,7 @@
 """A cloud that keeps so many calls in flight on the one WebSocket that a bridge has dialled: ``python -m … SECONDS``.
 
 Prints its port, waits to be dialled, shakes hands, and then calls ``echo`` with a text that differs each time. Every
-reply is compared, id and text. Prints calls, seconds and wrong replies as JSON. It is the load generator of the WebSocket
+reply is compared, id and text. Prints calls, seconds and wrong replies as JSON. It is the load of the WebSocket
 bridge, and must cost less than what it measures: frames are made and read here, as they are (RFC 6455, 5.2).
 """
 

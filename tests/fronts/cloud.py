@@ -1,14 +1,23 @@
-"""An AI cloud on loopback, that gateways dial, and that a test tells what to do: frames by wsproto, or any bytes."""
+"""An AI cloud that gateways dial, and that a test tells what to do: frames by wsproto, or any bytes.
+
+It is reached by pairs of sockets within this process, which deliver at once: then virtual time cannot overtake them, as
+it does the kernel's TCP. What dials is replaced for that, in `cloud`; `tests/fronts/test_upstream_dialling.py` has the
+real thing.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import attrs
+import pytest
 import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, CloseConnection, Event, Ping, Request, TextMessage
@@ -18,6 +27,8 @@ from mcpgateway.config.model import Config, InProcessServer, Secret, ServerConfi
 from mcpgateway.fronts.upstream import UpstreamStatistics
 from mcpgateway.gateway import Gateway
 from mcpgateway.testing.memory import MemoryAdapter
+from mcpgateway.wire import websocket_client
+from mcpgateway.wire.websocket import CannotConnect
 from tests.fronts.site import adapters, notification, request
 
 TOKEN: Final = "s3cret-t0ken"
@@ -79,6 +90,10 @@ class Socket:
 
     async def answer(self, id: object) -> Any:
         """The response with this id; what comes before it is told."""
+        for message in self.told:
+            if message.get("id") == id and "method" not in message:
+                self.told.remove(message)
+                return message
         while True:
             message = await self.receive()
             if isinstance(message, dict) and message.get("id") == id and "method" not in message:
@@ -124,45 +139,63 @@ class Socket:
 class Cloud:
     """Where gateways connect; `next` gives each connection in turn, accepted or as it came."""
 
-    def __init__(self, listener: trio.SocketListener) -> None:
-        self.listener = listener
-        self.port: int = listener.socket.getsockname()[1]
+    def __init__(self, host: str) -> None:
+        self.host = host
         self.sockets: list[Socket] = []
-        self.endpoint = f"ws://127.0.0.1:{self.port}/mcp/?token={TOKEN}"
+        self.endpoint = f"ws://{host}/mcp/?token={TOKEN}"
+        self.put, self._came = trio.open_memory_channel[socket.socket](1000)
 
     async def dialled(self) -> Socket:
         """A connection as it came: no handshake was answered."""
-        self.sockets.append(Socket(await self.listener.accept()))
+        self.sockets.append(Socket(trio.SocketStream(trio.socket.from_stdlib_socket(await self._came.receive()))))
         return self.sockets[-1]
 
     async def next(self) -> Socket:
         """The next connection, accepted."""
-        socket = await self.dialled()
-        await socket.accept()
-        return socket
+        found = await self.dialled()
+        await found.accept()
+        return found
 
     async def refuse(self, answer: bytes) -> float:
         """Answer the next handshake with these bytes, and close; when it came."""
-        socket = await self.dialled()
-        await socket.event()
-        await socket.stream.send_all(answer)
-        await socket.stream.aclose()
-        return socket.at
+        found = await self.dialled()
+        await found.event()
+        await found.stream.send_all(answer)
+        await found.stream.aclose()
+        return found.at
 
     def upstream(self, name: str = "cloud", namespace: str = "one", **keys: Any) -> UpstreamConfig:
         return UpstreamConfig(name, Secret(self.endpoint), namespace, **keys)
 
 
+_CLOUDS: dict[str, Cloud] = {}
+"""Those that are there, by host."""
+
+
+async def _dial(url: str, tls: Callable[[], ssl.SSLContext], timeout: float) -> trio.abc.Stream:
+    """See `mcpgateway.wire.websocket.dial`."""
+    await trio.lowlevel.checkpoint()
+    found = _CLOUDS.get(urlsplit(url).hostname or "")
+    if found is None:
+        raise CannotConnect("cannot connect: Connection refused")
+    ours, theirs = socket.socketpair()
+    found.put.send_nowait(theirs)
+    return trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+
+
 @asynccontextmanager
 async def cloud() -> AsyncIterator[Cloud]:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with listener:
-        made = Cloud(listener)
+    made = Cloud(f"cloud-{len(_CLOUDS)}.example")
+    with pytest.MonkeyPatch.context() as patch, made.put:
+        patch.setattr(websocket_client, "dial", _dial)
+        patch.setitem(_CLOUDS, made.host, made)
         try:
             yield made
         finally:
-            for socket in made.sockets:
-                await trio.aclose_forcefully(socket.stream)
+            while made.put.statistics().current_buffer_used:
+                await made.dialled()
+            for each in made.sockets:
+                await trio.aclose_forcefully(each.stream)
 
 
 @attrs.frozen
@@ -180,6 +213,12 @@ class Bridge:
     def upstream(self, name: str = "cloud") -> UpstreamStatistics:
         return next(each for each in self.service.upstreams() if each.name == name)
 
+    @property
+    def upstream_count(self) -> int:
+        """How many there are that have not ended."""
+        found = self.service._upstreams
+        return 0 if found is None else len(found._places) + len(found._leaving)
+
     def reload(self, **keys: Any) -> None:
         """Go on with another configuration: these keys of `Config` changed."""
         self.service.reconfigure(attrs.evolve(self.gateway.config, **keys))
@@ -187,7 +226,8 @@ class Bridge:
 
 @asynccontextmanager
 async def bridge(*upstreams: UpstreamConfig, names: tuple[str, ...] = ("one",), **keys: Any) -> AsyncIterator[Bridge]:
-    """A gateway with fixture servers in memory, which dials these upstreams."""
+    """A gateway with fixture servers in memory, which dials these upstreams; by default it ``waits`` for them."""
+    waits = keys.pop("waits", True)
     made = keys.pop("adapters", None) or adapters(*names)
     servers: dict[str, ServerConfig] = {name: InProcessServer(name, module="object:given") for name in made}
     config = Config(
@@ -199,7 +239,8 @@ async def bridge(*upstreams: UpstreamConfig, names: tuple[str, ...] = ("one",), 
     service, stop = Service(gateway, listening=keys.get("listen") is not None), trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(service.run, stop=stop))
-        await gateway.ready()
+        if waits:
+            await gateway.ready()
         try:
             yield Bridge(service, stop, made)
         finally:
