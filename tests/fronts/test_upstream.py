@@ -20,6 +20,8 @@ from mcpgateway import jsonrpc
 from mcpgateway.catalog.rules import ToolRules
 from mcpgateway.config.model import (
     Keepalive,
+    Limits,
+    Listen,
     NamespaceConfig,
     OnToolsChanged,
     Reconnect,
@@ -462,7 +464,8 @@ async def test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else(
 ) -> None:
     async with cloud() as first, cloud() as second:
         patient = second.upstream("second", keepalive=Keepalive(3600.0, 10.0))
-        async with bridge(first.upstream("first"), patient) as gateway:
+        slow_line = Listen(port=0, limits=Limits(write_rate=1024))  # or the first of both deadlines is any
+        async with bridge(first.upstream("first"), patient, listen=slow_line) as gateway:
             deaf, other = await first.next(), await second.next()
             for socket in deaf, other:
                 await socket.initialize()
