@@ -28,4 +28,5 @@ def ask(what: str) -> str:
 
 
 if __name__ == "__main__":
-    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    transport = "sse" if "--sse" in sys.argv else "streamable-http"
+    server.run(transport, host="127.0.0.1", port=int(sys.argv[1]))
