@@ -3,8 +3,8 @@
 Prints its port, then one JSON value a line. What it does on a connection is a matter of the path:
 
 ============ ==========================================================================================================
-``/ask/``    does what a cloud does at first: shakes hands, lists tools, calls those that have no required argument or
-             one of text, and pings; prints the answers, and at the end the close code
+``/ask/``    does what a cloud does at first: shakes hands, lists tools, calls those that it knows, and one that is
+             not there, and pings; prints the answers, and at the end the close code
 ``/rude/``   `DROPS` times: has a slow call in flight and 16 quick ones at a time, then drops the connection without a
              word, after a time that differs; then prints what became of them, and what the server was told to cancel
 ``/steady/`` calls, one after the other, until the rude one is done; prints how many, and the longest wait in seconds
@@ -69,22 +69,16 @@ class Cloud:
         return answer
 
 
-def arguments(tool: dict[str, Any]) -> dict[str, str] | None:
-    """What a tool is called with; ``None`` for one that wants more than a text."""
-    schema = tool["inputSchema"]
-    required = schema.get("required", [])
-    texts = all(schema["properties"][name].get("type") == "string" for name in required)
-    return dict.fromkeys(required, "hé") if texts and len(required) <= 1 else None
+KNOWN: dict[str, dict[str, object]] = {"now": {}, "echo": {"text": "hé"}, "add": {"a": 1, "b": 2}}
+"""Tools that are called, and with what."""
 
 
 async def ask(cloud: Cloud, path: str) -> None:
     shaken = await cloud.initialize()
     tools = (await cloud.ask("tools/list"))["result"]["tools"]
     calls = {}
-    for tool in tools:
-        wanted = arguments(tool)
-        if wanted is not None and tool["name"] in ("now", "echo", "shout"):
-            calls[tool["name"]] = (await cloud.ask("tools/call", {"name": tool["name"], "arguments": wanted}))["result"]
+    for name in KNOWN.keys() & {tool["name"] for tool in tools}:
+        calls[name] = (await cloud.ask("tools/call", {"name": name, "arguments": KNOWN[name]}))["result"]
     unknown = await cloud.ask("tools/call", {"name": "nothing", "arguments": {}})
     ping = await cloud.ask("ping")
     say(

@@ -94,7 +94,7 @@ class Log:
 
 @contextmanager
 def process(runner: str, *arguments: str, env: Mapping[str, str] | None = None, says: str) -> Iterator[GatewayProcess]:
-    """A runner that has said something; its ``url`` is what follows on that line. Killed at the end if it still runs."""
+    """A runner that has said something; its ``url`` is what follows on that line. Killed at the end if need be."""
     began = time.monotonic()
     started = subprocess.Popen(
         [sys.executable, "-m", runner, *arguments],

@@ -40,7 +40,7 @@ class Far:
         stream: trio.abc.Stream = await self.listener.accept()
         async with stream:
             if self._tls is not None:
-                stream = trio.SSLStream(stream, self._tls, server_side=True)  # type: ignore[type-var]  # a socket's
+                stream = trio.SSLStream(stream, self._tls, server_side=True)
             protocol = WSConnection(ConnectionType.SERVER)
             try:
                 protocol.receive_data(bytes(await stream.receive_some()))
