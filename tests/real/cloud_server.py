@@ -5,6 +5,7 @@ Prints its port, then one JSON value a line. What it does on a connection is a m
 ============ ==========================================================================================================
 ``/ask/``    does what a cloud does at first: shakes hands, lists tools, calls those that it knows, and one that is
              not there, and pings; prints the answers, and at the end the close code
+``/slow/``   has a slow call in flight, and says so
 ``/rude/``   `DROPS` times: has a slow call in flight and 16 quick ones at a time, then drops the connection without a
              word, after a time that differs; then prints what became of them, and what the server was told to cancel
 ``/steady/`` calls, one after the other, until the rude one is done; prints how many, and the longest wait in seconds
@@ -165,6 +166,11 @@ async def main() -> None:
         try:
             if path.startswith("/ask/"):
                 await ask(cloud, path)
+            elif path.startswith("/slow/"):
+                await cloud.initialize()
+                await cloud.send("tools/call", {"name": "slow", "arguments": {"name": "x"}})
+                await cloud.ask("tools/call", {"name": "waiting", "arguments": {"count": 1}})
+                say("slow is called")
             elif path == "/rude/":
                 await rude.serve(cloud)
             else:
