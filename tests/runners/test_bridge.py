@@ -45,7 +45,7 @@ def test_it_listens_only_where_somebody_asks_for_it(case: str) -> None:
 @pytest.mark.parametrize("upstreams", [(), (UpstreamConfig("off", UPSTREAM.endpoint, enabled=False),)])
 def test_without_an_upstream_it_says_what_is_missing(upstreams: tuple[UpstreamConfig, ...]) -> None:
     config = Config(upstreams=upstreams, source="c.yaml")
-    with pytest.raises(ConfigError, match="c.yaml: there is no upstream to dial"):
+    with pytest.raises(ConfigError, match=r"c\.yaml: there is no upstream to dial"):
         bridge.listens(given(), Loaded(config, []))
 
 
