@@ -35,7 +35,7 @@ def tools(message: Message) -> Any:
     return value_of(members_of(message.result)["tools"])
 
 
-@pytest.mark.requirement("6.sizes")
+@pytest.mark.requirement("6.impatient")
 @given(st.integers(200, 3000), st.lists(st.text(max_size=60), max_size=60))
 def test_a_listing_is_never_longer_than_the_client_takes_and_loses_only_its_end(limit: int, names: list[str]) -> None:
     listed = [{"name": name, "inputSchema": {"type": "object"}} for name in names]
@@ -52,7 +52,7 @@ def test_a_listing_is_never_longer_than_the_client_takes_and_loses_only_its_end(
         assert len(longer.encode()) > limit
 
 
-@pytest.mark.requirement("6.sizes")
+@pytest.mark.requirement("6.impatient")
 @pytest.mark.parametrize(
     "result", [{"tools": [{"name": "x" * 1000}]}, {"tools": "x" * 1000}, {"other": "x" * 1000}, ["x" * 1000]]
 )
@@ -71,7 +71,7 @@ def test_the_tools_that_are_left_out_are_named_whatever_they_are(caplog: pytest.
     assert f": {'b' * 100}, one without a name, one without a name" in caplog.text
 
 
-@pytest.mark.requirement("6.call-deadline")
+@pytest.mark.requirement("6.impatient")
 async def test_one_task_keeps_the_deadline_of_every_call(autojump_clock: MockClock) -> None:
     impatience = Impatience(Terms("upstream 'u'", deadline=10.0))
     ended: dict[float, float] = {}

@@ -82,7 +82,7 @@ def test_failures_are_forgotten_only_when_a_connection_has_lasted(lived: Lived) 
     assert not lived.steps or lived.steps[-1][1].connections == sum(each is Event.OPENED for each, _ in lived.steps)
 
 
-@pytest.mark.requirement("6.reconnect.disabled", "feature.5")
+@pytest.mark.requirement("6.reconnect", "feature.5")
 @given(lives(enabled=False))
 def test_one_that_is_not_to_reconnect_ends_with_its_first_failure_or_drop(lived: Lived) -> None:
     ends = [n for n, (event, _) in enumerate(lived.steps) if event not in (Event.OPENED, Event.LASTED)]
@@ -98,7 +98,7 @@ def test_the_documented_pauses() -> None:
     assert pause_after(11, Reconnect(), refused=False, unit=0.999999) == pytest.approx(540)
 
 
-@pytest.mark.requirement("6.reconnect.refused")
+@pytest.mark.requirement("6.reconnect")
 def test_a_refused_token_means_a_minute_at_least() -> None:
     pauses = [pause_after(failures, Reconnect(), refused=True, unit=0.5) for failures in (0, 3, 8)]
     assert pauses == [60, 60, pytest.approx(256 * 0.95)]

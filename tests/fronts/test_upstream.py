@@ -89,7 +89,7 @@ def near(seconds: float) -> object:
 # ---- a client like any other -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("6.upstream.server", "feature.1", "feature.3")
+@pytest.mark.requirement("6.upstreams", "feature.1", "feature.3")
 async def test_it_is_dialled_as_its_clients_were_and_asked_what_clouds_ask(autojump_clock: MockClock) -> None:
     headers = {"X-Agent": Secret("a"), "Host": Secret("evil"), "Sec-WebSocket-Key": Secret("evil")}
     async with cloud() as far, bridge(far.upstream(headers=headers)) as gateway:
@@ -110,7 +110,7 @@ async def test_it_is_dialled_as_its_clients_were_and_asked_what_clouds_ask(autoj
         assert (gateway.upstream().calls, gateway.upstream().reconnects) == (3, 0)
 
 
-@pytest.mark.requirement("6.upstream.server")
+@pytest.mark.requirement("6.upstreams")
 @pytest.mark.parametrize("eras", [{Era.LEGACY}, {Era.MODERN}], ids=["legacy server", "modern server"])
 @pytest.mark.parametrize("revision", [*LEGACY_REVISIONS, "2026-07-28"])
 async def test_clients_of_every_revision_are_served(revision: str, eras: set[Era], autojump_clock: MockClock) -> None:
@@ -140,7 +140,7 @@ async def test_each_upstream_sees_its_own_namespace_under_raw_names(autojump_clo
             assert "result" in await two.ask(call(3, "big", {"kib": 1}))
 
 
-@pytest.mark.requirement("6.bad.messages")
+@pytest.mark.requirement("6.bad")
 async def test_what_comes_before_the_handshake_is_refused_and_told(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -173,7 +173,7 @@ JUNK = {
 }
 
 
-@pytest.mark.requirement("6.bad.messages")
+@pytest.mark.requirement("6.bad")
 @pytest.mark.parametrize("case", JUNK)
 async def test_junk_is_told_and_answered_as_json_rpc_has_it(
     case: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -205,7 +205,7 @@ async def test_a_flood_of_junk_does_not_flood_the_log(
         assert found[-1].endswith("no more of the kind is logged on this connection")
 
 
-@pytest.mark.requirement("6.bad.messages")
+@pytest.mark.requirement("6.bad")
 async def test_binary_messages_are_passed_over(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     async with cloud() as far, bridge(far.upstream()):
         socket = await far.next()
@@ -239,7 +239,7 @@ BROKEN: dict[str, tuple[Callable[[Socket], bytes], int, str]] = {
 }
 
 
-@pytest.mark.requirement("6.bad.messages", "6.sizes")
+@pytest.mark.requirement("6.bad", "6.impatient")
 @pytest.mark.parametrize("case", BROKEN)
 async def test_what_breaks_the_rules_ends_the_connection_with_its_code(
     case: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -320,7 +320,7 @@ REFUSING = {
 }
 
 
-@pytest.mark.requirement("6.bad.endpoint", "6.reconnect.refused")
+@pytest.mark.requirement("6.bad", "6.reconnect")
 @pytest.mark.parametrize("case", REFUSING)
 async def test_a_cloud_that_does_not_shake_hands(
     case: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -335,7 +335,7 @@ async def test_a_cloud_that_does_not_shake_hands(
         await socket.initialize()
 
 
-@pytest.mark.requirement("6.reconnect.refused")
+@pytest.mark.requirement("6.reconnect")
 async def test_close_code_4004_means_a_long_wait(autojump_clock: MockClock, caplog: pytest.LogCaptureFixture) -> None:
     async with cloud() as far, bridge(far.upstream(reconnect=Reconnect(refused=90.0))):
         times = []
@@ -347,7 +347,7 @@ async def test_close_code_4004_means_a_long_wait(autojump_clock: MockClock, capl
         assert "closed the WebSocket with code 4004: 'Internal server error'" in lines(caplog, "4004")[0]
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_where_nobody_listens_it_is_tried_again_and_again(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -359,7 +359,7 @@ async def test_where_nobody_listens_it_is_tried_again_and_again(
         assert len(lines(caplog, "Connection refused; dialled again in")) == 5
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_a_cloud_that_does_not_answer_the_handshake_has_its_time(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -369,7 +369,7 @@ async def test_a_cloud_that_does_not_answer_the_handshake_has_its_time(
         assert lines(caplog, "no WebSocket within 30 s (connect_timeout)")
 
 
-@pytest.mark.requirement("6.reconnect.disabled", "feature.5")
+@pytest.mark.requirement("6.reconnect", "feature.5")
 async def test_one_that_is_not_to_reconnect_is_left_alone_until_a_reload(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -482,7 +482,7 @@ async def test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else(
 # ---- clouds that give up early ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("6.call-deadline")
+@pytest.mark.requirement("6.impatient")
 @pytest.mark.parametrize("namespace", ["one", "both"])
 async def test_a_call_that_takes_too_long_is_answered_before_the_cloud_gives_up(
     namespace: str, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
@@ -523,7 +523,7 @@ class Forgetful(FixtureServer):
         return [] if message.method == "prompts/get" else super().handle(message)
 
 
-@pytest.mark.requirement("6.call-deadline")
+@pytest.mark.requirement("6.impatient")
 async def test_other_requests_get_an_error(autojump_clock: MockClock) -> None:
     async with cloud() as far:
         made = {"one": MemoryAdapter("one", Forgetful)}
@@ -535,7 +535,7 @@ async def test_other_requests_get_an_error(autojump_clock: MockClock) -> None:
             assert "call_deadline of upstream 'cloud'" in answer["error"]["message"]
 
 
-@pytest.mark.requirement("6.call-deadline")
+@pytest.mark.requirement("6.impatient")
 @pytest.mark.parametrize("namespace", ["one", "both"])
 async def test_it_holds_while_a_server_is_starting_too(namespace: str, autojump_clock: MockClock) -> None:
     """A server that never starts costs a call no more than any other."""
@@ -555,7 +555,7 @@ async def test_it_holds_while_a_server_is_starting_too(namespace: str, autojump_
             assert answer["result"]["resultType"] == "complete"
 
 
-@pytest.mark.requirement("6.call-deadline")
+@pytest.mark.requirement("6.impatient")
 async def test_progress_does_not_renew_it_and_a_subscription_has_none(autojump_clock: MockClock) -> None:
     async with cloud() as far, bridge(far.upstream(call_deadline=2.0)):
         socket = await far.next()
@@ -579,7 +579,7 @@ async def changed(gateway: Bridge) -> None:
     await trio.testing.wait_all_tasks_blocked()
 
 
-@pytest.mark.requirement("6.tools-changed")
+@pytest.mark.requirement("6.impatient")
 @pytest.mark.parametrize("on", OnToolsChanged)
 async def test_a_cloud_learns_of_changed_tools_in_its_own_way(on: OnToolsChanged, autojump_clock: MockClock) -> None:
     async with cloud() as far, bridge(far.upstream(on_tools_changed=on)) as gateway:
@@ -599,7 +599,7 @@ async def test_a_cloud_learns_of_changed_tools_in_its_own_way(on: OnToolsChanged
             assert gateway.upstream().reconnects == 1
 
 
-@pytest.mark.requirement("6.tools-changed")
+@pytest.mark.requirement("6.impatient")
 async def test_a_call_in_flight_is_answered_before_it_is_dialled_anew(autojump_clock: MockClock) -> None:
     reconnecting = partial(Cloud.upstream, on_tools_changed=OnToolsChanged.RECONNECT)
     async with cloud() as far, bridge(reconnecting(far), shutdown_timeout=5.0) as gateway:
@@ -620,7 +620,7 @@ async def test_a_call_in_flight_is_answered_before_it_is_dialled_anew(autojump_c
             assert await socket.code() == 1001
 
 
-@pytest.mark.requirement("6.tools-changed", "6.reload")
+@pytest.mark.requirement("6.impatient", "6.reload")
 @pytest.mark.parametrize("on", OnToolsChanged)
 async def test_a_namespace_that_a_reload_changes_is_told(on: OnToolsChanged, autojump_clock: MockClock) -> None:
     def namespace(*allowed: str) -> dict[str, NamespaceConfig]:
@@ -646,7 +646,7 @@ async def test_a_namespace_that_a_reload_changes_is_told(on: OnToolsChanged, aut
 # ---- sizes -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("6.sizes")
+@pytest.mark.requirement("6.impatient")
 async def test_a_reply_that_is_too_long_becomes_an_error(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -660,7 +660,7 @@ async def test_a_reply_that_is_too_long_becomes_an_error(
         assert "a call of 'big' was answered with an error" in lines(caplog, "reply_bytes")[0]
 
 
-@pytest.mark.requirement("6.sizes")
+@pytest.mark.requirement("6.impatient")
 async def test_a_list_of_tools_that_is_too_long_loses_those_at_its_end(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -775,7 +775,7 @@ async def test_the_end_waits_for_no_cloud(when: str, autojump_clock: MockClock) 
 # ---- what is to be seen ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.requirement("6.bad.secrets")
+@pytest.mark.requirement("6.bad")
 async def test_nothing_that_can_be_printed_holds_the_token(autojump_clock: MockClock) -> None:
     async with cloud() as far, bridge(far.upstream(headers={"X-Key": Secret(TOKEN)})) as gateway:
         await (await far.next()).close(4004, "no")

@@ -71,7 +71,7 @@ async def far(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Far, Pol
 Tls = Callable[[], ssl.SSLContext]
 
 
-@pytest.mark.requirement("6.upstream.server", "feature.3")
+@pytest.mark.requirement("6.upstreams", "feature.3")
 @pytest.mark.parametrize("secure", [False, True])
 async def test_what_comes_with_the_handshake_is_not_lost(secure: bool, tmp_path: Path) -> None:
     cert, key = issued().write(tmp_path)
@@ -103,7 +103,7 @@ async def test_a_subprotocol_is_offered_where_a_header_says_so() -> None:
         assert there.request.subprotocols == ["v1", "mcp"]
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
     cert, key = issued().write(tmp_path)
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -113,14 +113,14 @@ async def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
             await open_websocket(f"wss://localhost:{there.port}/?token=t", [], poller, client_context, 5.0)
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_tls_where_there_is_none() -> None:
     async with far() as (there, poller):
         with pytest.raises(CannotConnect, match="cannot connect: "):
             await open_websocket(f"wss://127.0.0.1:{there.port}/?token=t", [], poller, client_context, 5.0)
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -128,7 +128,7 @@ async def test_nobody_listens() -> None:
         await open_websocket(f"ws://127.0.0.1:{port}/?token=t", [], Poller(), client_context, 5.0)
 
 
-@pytest.mark.requirement("6.bad.endpoint")
+@pytest.mark.requirement("6.bad")
 async def test_a_refusal_is_http() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     poller = Poller()
