@@ -134,12 +134,13 @@ class Upstream:
         event = Event.UNREACHABLE
         try:
             with trio.CancelScope() as self._idle:
-                transport, socket = await open_websocket(
+                transport, frames = await open_websocket(
                     config.endpoint.reveal(),
                     _fields(config),
                     self._gateway.poller,
                     self._tls,
                     config.connect_timeout,
+                    config.message_bytes,
                 )
         except HandshakeRefused as refused:
             event = Event.REFUSED if refused.status in (401, 403) else Event.UNREACHABLE
@@ -152,7 +153,7 @@ class Upstream:
         else:
             if self._idle.cancelled_caught:
                 return
-            event, reason = await self._serve(transport, Frames(config.message_bytes, socket, binary=True))
+            event, reason = await self._serve(transport, frames)
         if self._stopped is not None:
             return
         self._reason = reason

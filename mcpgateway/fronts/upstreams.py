@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 
 import trio
@@ -10,6 +11,8 @@ from mcpgateway.config.model import UpstreamConfig
 from mcpgateway.fronts.dialling import State
 from mcpgateway.fronts.upstream import Upstream, UpstreamStatistics
 from mcpgateway.gateway import Gateway
+
+log = logging.getLogger("mcpgateway.upstream")
 
 
 class Upstreams:
@@ -55,6 +58,8 @@ class Upstreams:
     async def _keep(self, place: _Place) -> None:
         try:
             await place.run()
+        except Exception:
+            log.exception("upstream %r has failed, and is not dialled any more", place.upstream.config.name)
         finally:
             self._leaving.discard(place)
             if not self._leaving:

@@ -1,8 +1,7 @@
 """The dialling side of a WebSocket, for one that carries clients' calls: `open_websocket`.
 
-What comes of it is a `Transport` and the protocol of its frames, as `mcpgateway.wire.websocket_server` has them for a
-connection that was accepted: no task of their own, and nothing between the socket and whoever reads. (The links to
-servers are `mcpgateway.wire.websocket.WebSocket`.)
+What comes of it is a `Transport` and its frames, as they are of a connection that was accepted: no task of their own,
+and nothing between the socket and whoever reads. (Links to servers are `mcpgateway.wire.websocket.WebSocket`.)
 """
 
 from __future__ import annotations
@@ -16,8 +15,8 @@ from urllib.parse import urlsplit
 
 import trio
 from h11 import ProtocolError as HttpProtocolError
-from wsproto.connection import Connection, ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection, Request
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, Request, TextMessage
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
@@ -26,8 +25,25 @@ from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.transport import TlsTransport, Transport, TransportBroken
 from mcpgateway.wire.waiting import Wait
 from mcpgateway.wire.websocket import CannotConnect, HandshakeRefused, dial
+from mcpgateway.wire.websocket_server import Frames
 
 _SUBPROTOCOL: Final = b"sec-websocket-protocol"
+
+
+class DialledFrames(Frames):
+    """The frames of a connection that was dialled; its handshake may have brought the first of them already."""
+
+    passes_binary = True
+
+    def __init__(self, limit: int, socket: Connection) -> None:
+        super().__init__(limit)
+        self._socket = socket
+
+    def text(self, data: bytes) -> bytes:
+        """A message, as bytes to be sent; masked, for it is a client's (RFC 6455, 5.3)."""
+        if self._socket.state is not ConnectionState.OPEN:
+            return b""
+        return self._socket.send(TextMessage(data=data.decode()))
 
 
 async def open_websocket(
@@ -36,12 +52,13 @@ async def open_websocket(
     poller: Poller,
     tls: Callable[[], ssl.SSLContext],
     timeout: float,
-) -> tuple[Transport, Connection]:
+    limit: int,
+) -> tuple[Transport, Frames]:
     """A WebSocket to a ``ws://`` or ``wss://`` URL, in ``timeout`` seconds for all of it; the transport is the caller's
     to close.
 
     ``fields`` are header fields of the handshake beside its own, under lower-case names. No subprotocol is offered but
-    what is among them.
+    what is among them. A message from the peer may have ``limit`` bytes.
 
     :raises CannotConnect: there is none (`HandshakeRefused`: the peer answered with HTTP)
     """
@@ -49,7 +66,7 @@ async def open_websocket(
         with trio.fail_after(timeout):
             transport = transport_of(await dial(url, tls, math.inf), poller)
             try:
-                return transport, await _shake_hands(transport, url, fields)
+                return transport, DialledFrames(limit, await _shake_hands(transport, url, fields))
             except BaseException:
                 transport.close()
                 raise

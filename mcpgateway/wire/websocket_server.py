@@ -1,4 +1,4 @@
-"""The accepting side of a WebSocket, sans-IO: the handshake; and the frames of one connection, on either side.
+"""The accepting side of a WebSocket, sans-IO: the handshake, and the frames of one connection.
 
 wsproto does the work. One message is one text frame, or several (SEP-1288 has no binary ones); what breaks the rules
 is answered with the close code that says so. Compression is not offered: messages are small, or have long been
@@ -8,7 +8,7 @@ compressed (images).
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import ClassVar, Final
 
 import attrs
 from h11 import ProtocolError as HttpProtocolError
@@ -112,16 +112,14 @@ class Closed:
 
 
 class Frames:
-    """The frames of one connection, both ways. Messages may have ``limit`` bytes.
+    """The frames of one accepted connection, both ways. Messages may have ``limit`` bytes."""
 
-    ``socket`` is the protocol of a connection that was dialled, whose handshake may have brought frames already.
-    ``binary`` says whether binary messages are passed over; otherwise they break the rules.
-    """
+    passes_binary: ClassVar[bool] = False
+    """Whether binary messages are passed over; otherwise they break the rules."""
 
-    def __init__(self, limit: int, socket: Connection | None = None, *, binary: bool = False) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._socket = socket or Connection(ConnectionType.SERVER)
-        self._binary = binary
+        self._socket = Connection(ConnectionType.SERVER)
         self._parts: list[str] = []
         self._size = 0
         self._over = False
@@ -141,7 +139,7 @@ class Frames:
             elif isinstance(event, Ping):
                 if self._socket.state is ConnectionState.OPEN:
                     yield Reply(self._socket.send(event.response()))
-            elif isinstance(event, BytesMessage) and self._binary:
+            elif isinstance(event, BytesMessage) and self.passes_binary:
                 if event.message_finished:
                     yield Passed("a binary message")
             elif isinstance(event, BytesMessage):

@@ -20,7 +20,7 @@ from mcpgateway.wire.tls import client_context
 from mcpgateway.wire.transport import TlsTransport
 from mcpgateway.wire.websocket import CannotConnect, HandshakeRefused
 from mcpgateway.wire.websocket_client import open_websocket
-from mcpgateway.wire.websocket_server import Frames, Text
+from mcpgateway.wire.websocket_server import Text
 from tests.wire.http1.certificates import issued
 
 HELLO = b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
@@ -80,10 +80,10 @@ async def test_what_comes_with_the_handshake_is_not_lost(secure: bool, tmp_path:
     async with far(tls if secure else None) as (there, poller):
         url = f"{'wss' if secure else 'ws'}://localhost:{there.port}/mcp/?token=a/b%20c"
         context: Tls = partial(client_context, ca=tmp_path / "ca.pem")
-        transport, connection = await open_websocket(url, [(b"x-key", b"k")], poller, context, 5.0)
+        transport, frames = await open_websocket(url, [(b"x-key", b"k")], poller, context, 5.0, 1000)
         try:
             assert isinstance(transport, TlsTransport) == secure
-            assert list(Frames(1000, connection).received(b"")) == [Text(HELLO)]
+            assert list(frames.received(b"")) == [Text(HELLO)]
             assert there.request is not None
             assert there.request.host == f"localhost:{there.port}"
             assert there.request.target == "/mcp/?token=a/b%20c"
@@ -97,7 +97,7 @@ async def test_a_subprotocol_is_offered_where_a_header_says_so() -> None:
         there.subprotocol = "mcp"
         fields = [(b"sec-websocket-protocol", b"v1, mcp")]
         url = f"ws://127.0.0.1:{there.port}/"
-        transport, _ = await open_websocket(url, fields, poller, client_context, 5.0)
+        transport, _ = await open_websocket(url, fields, poller, client_context, 5.0, 1000)
         transport.close()
         assert there.request is not None
         assert there.request.subprotocols == ["v1", "mcp"]
@@ -110,14 +110,14 @@ async def test_a_certificate_that_is_not_trusted(tmp_path: Path) -> None:
     tls.load_cert_chain(cert, key)
     async with far(tls) as (there, poller):
         with pytest.raises(CannotConnect, match=r"cannot connect: .*certificate"):
-            await open_websocket(f"wss://localhost:{there.port}/?token=t", [], poller, client_context, 5.0)
+            await open_websocket(f"wss://localhost:{there.port}/?token=t", [], poller, client_context, 5.0, 1000)
 
 
 @pytest.mark.requirement("6.bad")
 async def test_tls_where_there_is_none() -> None:
     async with far() as (there, poller):
         with pytest.raises(CannotConnect, match="cannot connect: "):
-            await open_websocket(f"wss://127.0.0.1:{there.port}/?token=t", [], poller, client_context, 5.0)
+            await open_websocket(f"wss://127.0.0.1:{there.port}/?token=t", [], poller, client_context, 5.0, 1000)
 
 
 @pytest.mark.requirement("6.bad")
@@ -125,7 +125,7 @@ async def test_nobody_listens() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     with pytest.raises(CannotConnect, match=r"cannot connect: .*refused"):
-        await open_websocket(f"ws://127.0.0.1:{port}/?token=t", [], Poller(), client_context, 5.0)
+        await open_websocket(f"ws://127.0.0.1:{port}/?token=t", [], Poller(), client_context, 5.0, 1000)
 
 
 @pytest.mark.requirement("6.bad")
@@ -143,6 +143,6 @@ async def test_a_refusal_is_http() -> None:
         nursery.start_soon(refuse)
         url = f"ws://127.0.0.1:{listener.socket.getsockname()[1]}/"
         with pytest.raises(HandshakeRefused) as caught:
-            await open_websocket(url, [], poller, client_context, 5.0)
+            await open_websocket(url, [], poller, client_context, 5.0, 1000)
         assert (caught.value.status, caught.value.headers[b"retry-after"]) == (429, b"3")
         nursery.cancel_scope.cancel(reason="the test is over")
