@@ -99,6 +99,8 @@ class Channel:
         self.name = name
         self.remark: Callable[[str], None] = log.debug
         """Takes what is odd about a client and is its own business; a front may want to know."""
+        self.shared = False
+        """Several clients may be at its far end: one that shakes hands leaves the calls of the others alone."""
         self._commons = commons
         self._address = address
         self._out = out
@@ -292,7 +294,11 @@ class Channel:
         """Be this client from now on; one that shakes hands again begins anew."""
         former, self._caller = self._caller, caller
         if former is not None and former.session is not None:
-            self._commons.sessions.close(former.session)
+            close = partial(self._commons.sessions.close, former.session)
+            if self.shared:
+                former.session.retire(close)
+            else:
+                close()
         if caller.session is not None:
             self._nursery.start_soon(self._bring, caller, caller.session)
 

@@ -258,6 +258,7 @@ class _Dialled(WebSocketChannel):
 
     def _attend(self, channel: Channel, nursery: trio.Nursery) -> None:
         channel.remark = self._remark
+        channel.shared = True  # self-hosted endpoints bring the calls of all their agents
         nursery.start_soon(self._keep_alive)
         nursery.start_soon(self._last)
         nursery.start_soon(self._end_in_time, channel)

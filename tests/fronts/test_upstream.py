@@ -140,6 +140,34 @@ async def test_each_upstream_sees_its_own_namespace_under_raw_names(autojump_clo
             assert "result" in await two.ask(call(3, "big", {"kib": 1}))
 
 
+@pytest.mark.requirement("6.upstreams")
+@pytest.mark.parametrize("namespace", ["one", "both"])
+async def test_several_agents_may_share_the_socket(namespace: str, autojump_clock: MockClock) -> None:
+    """Self-hosted endpoints bring the calls of all agents, and each shakes hands: nobody's calls end by that."""
+    namespaces = {"one": NamespaceConfig("one", ("one",)), "both": NamespaceConfig("both", ("one", "two"))}
+    prefix = "" if namespace == "one" else "one_"
+    async with (
+        cloud() as far,
+        bridge(far.upstream(namespace=namespace), names=("one", "two"), namespaces=namespaces) as gateway,
+    ):
+        socket = await far.next()
+        for n, revision in enumerate(("2024-11-05", "2025-06-18", "2024-11-05")):
+            await socket.initialize(revision)
+            await socket.ask(request(10 + n, "tools/list"))
+            await socket.send(call(n, f"{prefix}slow", {"name": "x"}))
+            await until_called(gateway, n + 1)
+        assert len(gateway.gateway.sessions) == 3
+        await socket.ask(call("r", f"{prefix}release", {}))
+        answers = [await socket.answer(n) for n in range(3)]
+        assert [answer["result"]["content"][0]["text"] for answer in answers] == ["x"] * 3
+        assert len(gateway.gateway.sessions) == 1
+        if namespace == "one":  # merged listings are compared, and have not changed
+            await changed(gateway)
+            assert (await socket.receive())["method"] == "notifications/tools/list_changed"
+        await socket.ask(request(20, "ping"))
+        assert socket.told == []
+
+
 @pytest.mark.requirement("6.bad")
 async def test_what_comes_before_the_handshake_is_refused_and_told(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
