@@ -718,6 +718,7 @@ async def test_a_reload_dials_what_has_changed_and_leaves_the_others_their_conne
         stays, moves, goes = first.upstream("stays"), second.upstream("moves"), second.upstream("goes")
         async with bridge(stays, moves, goes) as gateway:
             kept, a, b = await first.next(), await second.next(), await second.next()
+            await until(lambda: {each.state for each in gateway.service.upstreams()} == {State.CONNECTED})
             moved = UpstreamConfig("moves", Secret(third.endpoint.replace(TOKEN, "another")), "one")
             gateway.reload(upstreams=(first.upstream("stays"), moved, third.upstream("off", enabled=False)))
             assert [await a.code(), await b.code()] == [1001, 1001]
