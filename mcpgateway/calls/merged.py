@@ -412,7 +412,7 @@ class MergedNamespace:
             return await self._dispatcher.call(self._by_name[server], caller, part, Wait(), back, along)
 
         targets = await targeted(
-            wanted, partial(self._tables.reader, caller), partial(self._tasks.find, caller.principal)
+            wanted, partial(self._tables.reader, caller, wait=wait), partial(self._tasks.find, caller.principal)
         )
         asked = parts(wanted, self._offers(caller), targets)
         subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))
