@@ -16,10 +16,28 @@ import sys
 import time
 from collections.abc import Iterator
 
+import msgspec
+
 IN_FLIGHT = 16
 WARM_UP = 1.0
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SIZE = 150
+
+
+class Content(msgspec.Struct):
+    text: str
+
+
+class Result(msgspec.Struct):
+    content: list[Content]
+
+
+class Reply(msgspec.Struct):
+    id: int
+    result: Result | None = None
+
+
+decode = msgspec.json.Decoder(Reply).decode
 
 
 def accepted(listener: socket.socket) -> socket.socket:
@@ -105,13 +123,9 @@ def main(seconds: float) -> None:
     while True:
         out = []
         for message in frames.messages():
-            reply = json.loads(message)
-            expected = due.pop(reply.get("id"), None)
-            try:
-                right = reply["result"]["content"][0]["text"] == expected
-            except KeyError:
-                right = False
-            wrong += not right
+            reply = decode(message)
+            expected = due.pop(reply.id, None)
+            wrong += reply.result is None or reply.result.content[0].text != expected
             counted += 1
             due[number] = text_of(number)
             out.append(call(number))
