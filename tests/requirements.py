@@ -1890,6 +1890,7 @@ PROMISES = (
         "6.drop",
         "a drop cancels the calls in flight at their servers; children, sessions and other upstreams survive it",
         "tests/fronts/test_upstream.py::test_a_drop_cancels_its_calls_and_costs_nobody_else_anything",
+        "tests/fronts/test_upstream.py::test_sessions_at_servers_survive_a_drop",
         "tests/fronts/test_upstream.py::test_however_it_ends_its_calls_are_cancelled",
         "tests/fronts/test_upstream.py::test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else",
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",

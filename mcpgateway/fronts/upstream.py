@@ -2,8 +2,8 @@
 
 What goes over the socket is what goes over one that was accepted (`mcpgateway.fronts.websocket_channel`); an upstream
 adds that it dials, and dials again (`mcpgateway.fronts.dialling` decides when), that it pings, and what an AI cloud has
-the patience for (`mcpgateway.calls.impatient`). Servers, sessions at servers and other upstreams do not notice that a
-connection has ended; calls in flight on it are cancelled.
+the patience for (`mcpgateway.calls.impatient`). Servers, its sessions there (`mcpgateway.fronts.kept_sessions`) and
+other upstreams do not notice that a connection has ended; calls in flight on it are cancelled.
 
 An upstream is called by its name in logs and errors. Its endpoint, which holds a token, is shown nowhere.
 """
@@ -24,6 +24,7 @@ from mcpgateway.config.model import OnToolsChanged, UpstreamConfig
 from mcpgateway.errors import GatewayError, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
 from mcpgateway.fronts.dialling import Event, Life, State, step
+from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.fronts.websocket_channel import End, Pace, WebSocketChannel
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.tls import client_context
@@ -92,6 +93,7 @@ class Upstream:
             lambda name: self._impatience.view(gateway.namespace(name)),
             *(gateway.sessions, gateway.callers, gateway.sweeper, gateway.bounds),
         )
+        self.kept = KeptSessions(gateway.sessions)
         self._stopped: float | None = None
         """Once it is being stopped, how many seconds calls in flight have."""
         self._idle: trio.CancelScope | None = None
@@ -104,16 +106,23 @@ class Upstream:
     async def run(self) -> None:
         """Dial, serve, wait and dial again, until it is stopped or has come to its end."""
         self._life = Life(since=trio.current_time())
-        async with trio.open_nursery() as keeping:
-            keeping.start_soon(self._impatience.keep)
-            while self._life.state is not State.ENDED:
-                if self._stopped is not None:
-                    self._step(Event.STOPPED)
-                elif self._life.state is State.WAITING:
-                    await self._wait()
-                else:
-                    await self._attempt()
-            keeping.cancel_scope.cancel(reason="the upstream has ended")
+        try:
+            async with trio.open_nursery() as keeping:
+                keeping.start_soon(self._impatience.keep)
+                while self._life.state is not State.ENDED:
+                    await self._live()
+                keeping.cancel_scope.cancel(reason="the upstream has ended")
+        finally:
+            self.kept.close()
+
+    async def _live(self) -> None:
+        """Go through the state that it is in."""
+        if self._stopped is not None:
+            self._step(Event.STOPPED)
+        elif self._life.state is State.WAITING:
+            await self._wait()
+        else:
+            await self._attempt()
 
     def stop(self, timeout: float) -> None:
         """Have it end: now if it is not connected, else once calls in flight are answered, for which they have so many
@@ -258,7 +267,7 @@ class _Dialled(WebSocketChannel):
 
     def _attend(self, channel: Channel, nursery: trio.Nursery) -> None:
         channel.remark = self._remark
-        channel.shared = True  # self-hosted endpoints bring the calls of all their agents
+        channel.kept = self._upstream.kept
         nursery.start_soon(self._keep_alive)
         nursery.start_soon(self._last)
         nursery.start_soon(self._end_in_time, channel)

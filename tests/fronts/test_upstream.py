@@ -19,6 +19,7 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 from mcpgateway import jsonrpc
 from mcpgateway.catalog.rules import ToolRules
 from mcpgateway.config.model import (
+    HttpServer,
     Keepalive,
     Limits,
     Listen,
@@ -29,6 +30,7 @@ from mcpgateway.config.model import (
     UpstreamConfig,
 )
 from mcpgateway.fronts.dialling import State
+from mcpgateway.fronts.kept_sessions import MOST
 from mcpgateway.fronts.upstream import REMARKS
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.testing.fixture_server import FixtureServer
@@ -156,11 +158,10 @@ async def test_several_agents_may_share_the_socket(namespace: str, autojump_cloc
             await socket.ask(request(10 + n, "tools/list"))
             await socket.send(call(n, f"{prefix}slow", {"name": "x"}))
             await until_called(gateway, n + 1)
-        assert len(gateway.gateway.sessions) == 3
+        assert len(gateway.gateway.sessions) == 2
         await socket.ask(call("r", f"{prefix}release", {}))
         answers = [await socket.answer(n) for n in range(3)]
         assert [answer["result"]["content"][0]["text"] for answer in answers] == ["x"] * 3
-        assert len(gateway.gateway.sessions) == 1
         if namespace == "one":  # merged listings are compared, and have not changed
             await changed(gateway)
             assert (await socket.receive())["method"] == "notifications/tools/list_changed"
@@ -467,6 +468,38 @@ async def test_a_drop_cancels_its_calls_and_costs_nobody_else_anything(autojump_
             answer = await two.answer("c")
             assert answer["result"]["content"][0]["text"] == "x"
             assert gateway.upstream("second").reconnects == 0
+
+
+@pytest.mark.requirement("6.drop")
+async def test_sessions_at_servers_survive_a_drop(autojump_clock: MockClock) -> None:
+    """Those of servers that keep a session for each client, as legacy ones over HTTP do."""
+    adapter = MemoryAdapter("h", eras={Era.LEGACY})
+    server = HttpServer("h", url="http://h.example/mcp")
+    async with (
+        cloud() as far,
+        bridge(far.upstream(namespace="h"), adapters={"h": adapter}, servers={"h": server}) as gateway,
+    ):
+        for n in range(3):
+            socket = await far.next()
+            assert (await socket.initialize())["serverInfo"]["name"]
+            assert "result" in await socket.ask(call(n, "echo", {"text": "x"}))
+            own = [link for link in adapter.links if link.statistics().calls and not link.closed.is_set()]
+            assert len(own) == 1
+            assert own[0].statistics().calls == 2 * n + 1
+            assert len(gateway.gateway.sessions) == 1
+            await socket.send(call("lost", "slow", {"name": "x"}))
+            await until_called(gateway)
+            await socket.cut()
+            await until_called(gateway, 0)
+        socket = await far.next()
+        await socket.initialize("2025-06-18")  # other words, another session
+        assert "result" in await socket.ask(call(9, "echo", {"text": "x"}))
+        assert own[0].statistics().calls == 6
+        for n in range(MOST):
+            params = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": f"agent {n}"}}
+            await socket.ask(request(n, "initialize", params))
+        assert own[0].closed.is_set()
+        assert len(gateway.gateway.sessions) == MOST
 
 
 @pytest.mark.requirement("6.drop")
