@@ -89,13 +89,15 @@ def descriptors(pid: int) -> int:
 
 @pytest.mark.requirement("6.shows.drops", "6.drop", "6.upstreams")
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory and children are looked for in /proc")
-def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: str, tmp_path: Path) -> None:
     def upstream(name: str, port: int, **keys: object) -> dict[str, Any]:
-        servers = {"mcpServers": {f"server-{name}": FIXTURE}}
+        server = FIXTURE if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
+        servers = {"mcpServers": {f"server-{name}": server}}
         return {"name": name, "endpoint": f"ws://127.0.0.1:{port}/{name}/?token=SECRET", **servers, **keys}
 
     soon = {"reconnect": {"enabled": True, "initialBackoff": "5ms", "maxBackoff": "10ms"}}
-    with clouds() as far:
+    with served(tmp_path, "tests.real.http_server") as http, clouds() as far:
         config = {"upstreams": [upstream("rude", far.port, **soon), upstream("steady", far.port)]}
         with bridge(tmp_path, config) as near:
             pid = near.process.pid
