@@ -1619,6 +1619,7 @@ PROMISES = (
         "tests/runners/test_reload.py::test_a_bad_file_changes_nothing_flags_win_and_the_state_file_follows",
         "tests/runners/test_reload.py::test_the_listener_moves_and_the_log_level_follows",
         "tests/runners/test_reload.py::test_of_two_signals_in_a_row_the_last_file_wins",
+        "tests/test_service.py::test_a_listener_may_come_with_a_reload_and_go_again",
     ),
     promise(
         "4.life.files",
@@ -1915,6 +1916,7 @@ PROMISES = (
         "6.bridge.listener",
         "the bridge opens no listener unless `listen` or `metrics` asks",
         "tests/runners/test_bridge.py::test_it_listens_only_where_somebody_asks_for_it",
+        "tests/test_service.py::test_a_listener_may_come_with_a_reload_and_go_again",
     ),
     promise(
         "6.config",
