@@ -1886,6 +1886,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_a_namespace_that_a_reload_changes_is_told",
         "tests/fronts/test_upstream.py::test_a_reply_that_is_too_long_becomes_an_error",
         "tests/fronts/test_upstream.py::test_a_list_of_tools_that_is_too_long_loses_those_at_its_end",
+        "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
     ),
     promise(
         "6.drop",
@@ -1895,6 +1896,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_however_it_ends_its_calls_are_cancelled",
         "tests/fronts/test_upstream.py::test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else",
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",
+        "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
     ),
     promise(
         "6.reload",
