@@ -15,11 +15,13 @@ import random
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
+from urllib.parse import unquote_plus, urlsplit
 
 import attrs
 import trio
 
 from mcpgateway.calls.impatient import Impatience, Terms
+from mcpgateway.config.masking import secrets_in, without
 from mcpgateway.config.model import OnToolsChanged, UpstreamConfig
 from mcpgateway.errors import GatewayError, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
@@ -40,6 +42,9 @@ UNWELCOME: Final = 4004
 
 LAST_WORDS: Final = 0.3
 """Seconds at the end of a drain for what calls are answered that were ended."""
+
+SHORTEST_SECRET: Final = 4
+"""Characters of the shortest parameter of an endpoint that is hidden."""
 
 REMARKS: Final = 20
 """What is odd about a peer is logged so many times on one connection."""
@@ -84,6 +89,7 @@ class Upstream:
         self._random = random
         self._life = Life()
         self._reason = ""
+        self._secrets = _secrets(config)
         own = config.tls.client_cert
         self._tls = partial(client_context, ca=config.tls.ca, identity=None if own is None else (own.cert, own.key))
         reconnects = config.on_tools_changed is OnToolsChanged.RECONNECT and config.reconnect.enabled
@@ -165,7 +171,7 @@ class Upstream:
             event, reason = await self._serve(transport, frames)
         if self._stopped is not None:
             return
-        self._reason = reason
+        self._reason = without(self._secrets, reason)  # which may be the cloud's own words
         self._step(event)
         self._tell(event)
 
@@ -333,6 +339,13 @@ def _fields(config: UpstreamConfig) -> Sequence[tuple[bytes, bytes]]:
     """The header fields of the handshake that are the configuration's."""
     fields = {"user-agent": "mcpgateway", **{name.lower(): value.reveal() for name, value in config.headers.items()}}
     return [(name.encode(), value.encode()) for name, value in fields.items() if name not in _FRAMING]
+
+
+def _secrets(config: UpstreamConfig) -> Sequence[str]:
+    """What a cloud may know of and say, and nobody is to read."""
+    values = [field.partition("=")[2] for field in urlsplit(config.endpoint.reveal()).query.split("&")]
+    found = [*secrets_in(config), *values, *map(unquote_plus, values)]
+    return [secret for secret in found if len(secret) >= SHORTEST_SECRET]
 
 
 def _explained(status: int) -> str:

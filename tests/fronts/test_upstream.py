@@ -873,8 +873,9 @@ async def test_the_end_waits_for_no_cloud(when: str, autojump_clock: MockClock) 
 @pytest.mark.requirement("6.bad")
 async def test_nothing_that_can_be_printed_holds_the_token(autojump_clock: MockClock) -> None:
     async with cloud() as far, bridge(far.upstream(headers={"X-Key": Secret(TOKEN)})) as gateway:
-        await (await far.next()).close(4004, "no")
+        await (await far.next()).close(4004, f"no such token: {TOKEN}")
         await until(lambda: gateway.upstream().state is State.WAITING)
+        assert gateway.upstream().reason == "closed the WebSocket with code 4004: 'no such token: ***'"
         place = gateway.service._upstreams._places["cloud"]  # type: ignore[union-attr]  # it is there
         shown = [
             repr(gateway.upstream()),
