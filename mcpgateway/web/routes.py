@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 from starlette.applications import Starlette
@@ -21,10 +22,15 @@ from mcpgateway.web import asgi
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 
+if TYPE_CHECKING:
+    from mcpgateway.fronts.upstream import UpstreamStatistics
 
-def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """What answers everything that is not an MCP path."""
-    app = application(gateway)
+Upstreams: TypeAlias = "Callable[[], Sequence[UpstreamStatistics]]"
+
+
+def handler(gateway: Gateway, upstreams: Upstreams = tuple) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """What answers everything that is not an MCP path; ``upstreams`` tells how those of the gateway are."""
+    app = application(gateway, upstreams)
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
         await asgi.run(app, request, exchange)
@@ -32,12 +38,12 @@ def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[Non
     return handle
 
 
-def application(gateway: Gateway) -> Starlette:
+def application(gateway: Gateway, upstreams: Upstreams = tuple) -> Starlette:
     """The routes as an ASGI application."""
     began = time.monotonic()
 
     async def health(request: Request) -> Response:
-        return JSONResponse(_health(gateway, time.monotonic() - began))
+        return JSONResponse(_health(gateway, upstreams(), time.monotonic() - began))
 
     async def alive(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -55,9 +61,10 @@ def application(gateway: Gateway) -> Starlette:
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
 
 
-def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
+def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics], uptime: float) -> dict[str, JSON]:
     """``status`` is ``healthy`` as long as the gateway answers; what its servers do stands beside it."""
     statistics = gateway.statistics()
+    dialled: dict[str, JSON] = {"upstreams": {each.name: _upstream(each) for each in upstreams}} if upstreams else {}
     return {
         "status": "healthy",
         "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -69,7 +76,23 @@ def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
         "clients": {rule: attrs.asdict(bound) for rule, bound in statistics.clients.items()},
         "servers": {server.name: _server(server) for server in statistics.servers},
         "pool": {server.name: _pool(server) for server in statistics.servers},
+        **dialled,
     }
+
+
+def _upstream(upstream: UpstreamStatistics) -> dict[str, JSON]:
+    state: dict[str, JSON] = {
+        "state": upstream.state.value,
+        "since": round(upstream.since, 3),
+        "reconnects": upstream.reconnects,
+        "calls": upstream.calls,
+        "in_flight": upstream.in_flight,
+    }
+    if upstream.reason:
+        state |= {"reason": upstream.reason, "failures": upstream.failures}
+    if upstream.retry_in is not None:
+        state["retry_in"] = round(upstream.retry_in, 3)
+    return state
 
 
 def _server(server: ServerStatistics) -> dict[str, JSON]:
