@@ -75,16 +75,19 @@ async def serve(  # noqa: ASYNC128  # `Service.run` says that it has started
 
 
 class Service:
-    """A gateway with its HTTP front, both of which can be given another configuration while they run.
+    """A gateway with its HTTP front, and a listener for metrics where they are to have their own; all can be given
+    another configuration while they run.
 
     :raises OSError: a file of ``listen.tls`` cannot be used
     """
 
     def __init__(self, gateway: Gateway) -> None:
         from mcpgateway.fronts.http import HttpFront
+        from mcpgateway.fronts.state import StateFront
 
         self.gateway = gateway
         self._cold = _cold_routes(gateway)
+        self._state = StateFront(gateway, _cold_routes(gateway, alone=True))
         self._front = HttpFront(gateway, gateway.config.listen, self._cold)
         self._former: set[HttpFront] = set()
         """Fronts that another one has replaced, and that finish their calls."""
@@ -94,6 +97,11 @@ class Service:
     def url(self) -> str:
         """Where it listens, while it does."""
         return self._front.url
+
+    @property
+    def metrics_url(self) -> str:
+        """Where metrics have a listener of their own; empty if they have none."""
+        return self._state.url
 
     async def run(self, *, stop: trio.Event, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until ``stop`` is set; then drain, close and return.
@@ -105,7 +113,9 @@ class Service:
         """
         gateway = self.gateway
         async with trio.open_nursery() as self._nursery:
+            self._state.bind()
             self._front.bind()
+            self._nursery.start_soon(self._state.run)
             self._nursery.start_soon(self._front.run)
             await self._nursery.start(gateway.run)
             task_status.started(self._front.url)
@@ -115,6 +125,7 @@ class Service:
                 timeout = gateway.config.shutdown_timeout
                 by = trio.current_time() + timeout + ENDING
                 async with trio.open_nursery() as draining:
+                    draining.start_soon(self._state.drain, timeout)
                     for front in (self._front, *self._former):
                         draining.start_soon(front.drain, timeout)
             finally:
@@ -125,12 +136,18 @@ class Service:
         """Go on with another configuration: `Gateway.reconfigure`, and the listener.
 
         A listener at another address, or with TLS where it was without, is opened before anything else is changed, and
-        clients of the old one finish their calls there. Certificates are read anew in any case.
+        clients of the old one finish their calls there. Certificates are read anew in any case. The
+        listener for metrics is treated alike.
 
         :raises OSError: the listener cannot be opened, or a file of ``listen.tls`` cannot be used; nothing has changed
         :raises ConfigError: as `Gateway.reconfigure`; nothing has changed
         """
-        from mcpgateway.fronts.http import HttpFront, tls_context
+        with self._state.reconfiguring(config):
+            return self._reconfigure(config)
+
+    def _reconfigure(self, config: Config) -> Differences:
+        from mcpgateway.fronts.http import HttpFront
+        from mcpgateway.fronts.listener import tls_context
 
         assert self._nursery is not None, "it is not running"
         before, listen = self.gateway.config.listen, config.listen
@@ -198,8 +215,9 @@ async def _close(gateway: Gateway, by: float = math.inf) -> None:
         await gateway.aclose(by)
 
 
-def _cold_routes(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """The handler of all that is not MCP. The app behind it is imported by the first request that needs it."""
+def _cold_routes(gateway: Gateway, *, alone: bool = False) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """The handler of all that is not MCP; see `mcpgateway.web.routes.handler`. The app behind it is imported by the
+    first request that needs it."""
     app: Callable[[HttpRequest, Exchange], Awaitable[None]] | None = None
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
@@ -207,7 +225,7 @@ def _cold_routes(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitabl
         if app is None:
             from mcpgateway.web.routes import handler
 
-            app = handler(gateway)
+            app = handler(gateway, alone=alone)
         await app(request, exchange)
 
     return handle

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from functools import partial
+from typing import Final
 
 import attrs
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,16 +18,20 @@ from starlette.routing import Route
 
 from mcpgateway._version import VERSION
 from mcpgateway.errors import JSON, LAST_WORDS
-from mcpgateway.gateway import Gateway
+from mcpgateway.gateway import Gateway, GatewayStatistics
+from mcpgateway.recording.tally import Tally
 from mcpgateway.servers.server import ServerStatistics
 from mcpgateway.web import asgi
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 
+EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""The type of metrics as text; readers of later versions take it too."""
 
-def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """What answers everything that is not an MCP path."""
-    app = application(gateway)
+
+def handler(gateway: Gateway, *, alone: bool = False) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """What answers everything that is not an MCP path, or ``alone`` everything on the listener for metrics."""
+    app = application(gateway, alone=alone)
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
         await asgi.run(app, request, exchange)
@@ -32,9 +39,10 @@ def handler(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[Non
     return handle
 
 
-def application(gateway: Gateway) -> Starlette:
-    """The routes as an ASGI application."""
+def application(gateway: Gateway, *, alone: bool = False) -> Starlette:
+    """The routes as an ASGI application; see `handler`."""
     began = time.monotonic()
+    writers = trio.CapacityLimiter(1)
 
     async def health(request: Request) -> Response:
         return JSONResponse(_health(gateway, time.monotonic() - began))
@@ -47,12 +55,27 @@ def application(gateway: Gateway) -> Starlette:
             return JSONResponse({"status": "starting", "waiting_for": gateway.waiting_for}, status_code=503)
         return JSONResponse({"status": "ready"})
 
+    async def metrics(request: Request) -> Response:
+        wanted = gateway.config.metrics
+        if not alone and not (wanted.enabled and wanted.port is None):
+            raise HTTPException(404)
+        gateway.recorder.flush()
+        write = partial(_exposition, gateway.statistics(), gateway.tally.copy())
+        return Response(await trio.to_thread.run_sync(write, limiter=writers), media_type=EXPOSITION)
+
     routes = [
         Route("/health", health, methods=["GET"]),
         Route("/livez", alive, methods=["GET"]),
         Route("/readyz", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+
+
+def _exposition(statistics: GatewayStatistics, tally: Tally) -> bytes:
+    from mcpgateway.web.metrics import exposition
+
+    return exposition(statistics, tally)
 
 
 def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:

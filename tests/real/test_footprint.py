@@ -60,6 +60,7 @@ def test_the_sdk_and_what_is_not_needed_is_not_imported() -> None:
         "anyio",
         "asyncio",
         "duckdb",
+        "prometheus_client",
         "httpx2",
         "httpcore2",
         "h2",
