@@ -101,7 +101,7 @@ def _overridden(config: Config, given: argparse.Namespace) -> Config:
             "set 'insecure: true' in the configuration if that is meant"
         )
         raise ConfigError([text])
-    return attrs.evolve(config, listen=listen)
+    return options.verbose(attrs.evolve(config, listen=listen), given)
 
 
 def _configure_log(given: argparse.Namespace, config: Config) -> None:

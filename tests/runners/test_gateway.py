@@ -57,3 +57,13 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
     assert (listen.host, listen.port, listen.cors) == ("::1", 0, ("http://a",))
     assert gateway._overridden(config, gateway._parse([])) == config
+
+
+def test_verbose_is_a_flag_too(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"servers": {}, "logging": {"level": "debug"}}))
+    config = options.configuration(file).config
+
+    logging = gateway._overridden(config, gateway._parse(["--log-verbose"])).logging
+
+    assert (logging.level, logging.verbose) == ("debug", True)
