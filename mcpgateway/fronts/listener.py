@@ -19,6 +19,7 @@ from mcpgateway.wire.http1.server import HttpServer, accept, bind
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.tls import server_context
 from mcpgateway.wire.transport import TlsTransport
+from mcpgateway.wire.waiting import Sweeper
 
 BEAT: Final = 15.0
 """Seconds between two comments on a silent event stream: proxies cut streams after 30 and more."""
@@ -118,6 +119,18 @@ class Listener:
         if host in ("", "0.0.0.0", "::"):  # what it says, not what it binds
             host = "127.0.0.1" if listener.family == socket.AF_INET else "::1"
         return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+class ColdListener(Listener):
+    """Where nobody but ``cold`` answers. It counts its connections itself."""
+
+    def __init__(self, listen: Listen, poller: Poller, cold: Handler, sweeper: Sweeper) -> None:
+        super().__init__(listen, poller, cold)
+        self.server = HttpServer(self._elsewhere, refusal, sweeper, listen.limits)
+
+    def allow(self, listen: Listen) -> None:
+        """Serve by other rules for hosts and origins from now on."""
+        self.policy = policy_of(listen)
 
 
 def tls_context(listen: Listen) -> ssl.SSLContext | None:

@@ -1,24 +1,36 @@
-"""A listener for those who watch the gateway: ``/metrics`` and ``/health`` at an address of their own, and no MCP."""
+"""A listener for those who watch the gateway: ``/metrics`` and ``/health`` at an address of their own, and no MCP.
+
+What serves HTTP is imported (20 ms) once there is to be one.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import trio
 
 from mcpgateway.config.model import Config, Limits, Listen, Metrics
-from mcpgateway.fronts.listener import Listener, policy_of, refusal
 from mcpgateway.gateway import Gateway
-from mcpgateway.wire.http1.connection import Handler
-from mcpgateway.wire.http1.server import HttpServer
+
+if TYPE_CHECKING:
+    from mcpgateway.fronts.listener import ColdListener
+    from mcpgateway.wire.http1.connection import Handler
 
 log = logging.getLogger("mcpgateway.http")
 
 LIMITS: Final = Limits(body_bytes=64 * 1024, connections=64, connections_per_address=64)
 """Of this listener alone: who floods the gateway does not hide it from those who watch, nor the other way round."""
+
+
+class CannotWatch(OSError):
+    """The address for metrics cannot be listened on; says which, and why."""
+
+    def __init__(self, metrics: Metrics, problem: OSError) -> None:
+        reason = problem.strerror or str(problem)
+        super().__init__(f"metrics: cannot listen on {metrics.host}, port {metrics.port}: {reason}")
 
 
 class StateFront:
@@ -29,7 +41,7 @@ class StateFront:
         self._gateway = gateway
         self._cold = cold
         self._listener = self._make(gateway.config)
-        self._former: set[Listener] = set()
+        self._former: set[ColdListener] = set()
         """Those that another one has replaced, and that finish their requests."""
         self._nursery: trio.Nursery | None = None
 
@@ -41,10 +53,10 @@ class StateFront:
     def bind(self) -> None:
         """Open the listeners there are to be; connections wait in them until `run`.
 
-        :raises OSError: the address cannot be listened on
+        :raises CannotWatch: the address cannot be listened on
         """
         if self._listener is not None:
-            self._listener.bind()
+            _bind(self._listener, self._gateway.config.metrics)
 
     async def run(self) -> None:
         """Serve until cancelled. `bind` first."""
@@ -60,13 +72,13 @@ class StateFront:
     def reconfiguring(self, config: Config) -> Iterator[None]:
         """Listen where another configuration says, once it holds: that is, at the end of the block.
 
-        :raises OSError: the address cannot be listened on; nothing has changed
+        :raises CannotWatch: the address cannot be listened on; nothing has changed
         """
         before, metrics = self._gateway.config.metrics, config.metrics
         wanted = _address(before) != _address(metrics)
         listener = self._make(config) if wanted else self._listener
         if wanted and listener is not None:
-            listener.bind(beside=self._listener)
+            _bind(listener, metrics, beside=self._listener)
         try:
             yield
         except BaseException:
@@ -76,9 +88,9 @@ class StateFront:
         if wanted:
             self._replace(listener)
         elif listener is not None:
-            listener.policy = policy_of(_listen(config))
+            listener.allow(_listen(config))
 
-    def _replace(self, listener: Listener | None) -> None:
+    def _replace(self, listener: ColdListener | None) -> None:
         former, self._listener = self._listener, listener
         assert self._nursery is not None, "it is not running"
         if former is not None:
@@ -88,11 +100,11 @@ class StateFront:
         if listener is not None:
             self._serve(self._nursery, listener)
 
-    def _serve(self, nursery: trio.Nursery, listener: Listener) -> None:
+    def _serve(self, nursery: trio.Nursery, listener: ColdListener) -> None:
         log.info("metrics are at %s/metrics", listener.url)
         nursery.start_soon(listener.run)
 
-    async def _retire(self, former: Listener) -> None:
+    async def _retire(self, former: ColdListener) -> None:
         try:
             await former.drain(self._gateway.config.shutdown_timeout)
         finally:
@@ -105,18 +117,19 @@ class StateFront:
                 if listener is not None:
                     draining.start_soon(listener.drain, timeout)
 
-    def _make(self, config: Config) -> Listener | None:
+    def _make(self, config: Config) -> ColdListener | None:
         if _address(config.metrics) is None:
             return None
-        return _Own(config, self._gateway, self._cold)
+        from mcpgateway.fronts.listener import ColdListener
+
+        return ColdListener(_listen(config), self._gateway.poller, self._cold, self._gateway.sweeper)
 
 
-class _Own(Listener):
-    """One address."""
-
-    def __init__(self, config: Config, gateway: Gateway, cold: Handler) -> None:
-        super().__init__(_listen(config), gateway.poller, cold)
-        self.server = HttpServer(self._elsewhere, refusal, gateway.sweeper, LIMITS)
+def _bind(listener: ColdListener, metrics: Metrics, beside: ColdListener | None = None) -> None:
+    try:
+        listener.bind(beside)
+    except OSError as problem:
+        raise CannotWatch(metrics, problem) from None
 
 
 def _address(metrics: Metrics) -> tuple[str, int] | None:

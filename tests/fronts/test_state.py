@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from mcpgateway.config.model import Limits, Listen, Metrics
+from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.wire.http1.server import bind
 from tests.fronts.site import Site, adapters, call, site
 from tests.test_service import free_port, refused
@@ -75,7 +76,7 @@ async def test_an_address_that_is_taken_leaves_all_as_it_was() -> None:
     with taken:
         async with site(adapters("one"), metrics=OWN) as gateway:
             before = gateway.service.metrics_url
-            with pytest.raises(OSError, match="in use"):
+            with pytest.raises(CannotWatch, match=r"metrics: cannot listen on .* in use"):
                 gateway.reload(metrics=Metrics(enabled=True, port=taken.getsockname()[1]))
             assert gateway.service.metrics_url == before
             assert (await (await gateway.dial(port=port_of(gateway))).ask("GET", "/metrics")).status == 200

@@ -28,6 +28,18 @@ def test_a_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> 
     assert said == f"cannot listen on 127.0.0.1, port {port}: Address already in use\n"
 
 
+def test_a_port_for_metrics_in_use_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file = tmp_path / "c.json"
+        metrics = {"enabled": True, "port": port}
+        file.write_text(json.dumps({"servers": {}, "listen": {"port": 0}, "metrics": metrics}))
+
+        said = refusal(["--config", str(file)], capsys)
+
+    assert said == f"metrics: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+
+
 def test_a_certificate_that_is_none_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("not a certificate")
