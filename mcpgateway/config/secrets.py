@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from mcpgateway.config.explain import masked_arguments
+from mcpgateway.config.masking import MASK, masked_arguments
 from mcpgateway.config.model import Config, Secret
 
 SHORT: Final = 8
@@ -28,7 +28,7 @@ _WORDS: Final = (
     *("apikey", "accesskey", "privatekey", "signingkey", "encryptionkey", "cookie", "bearer", "jwt", "sessionid"),
 )
 _NAMES: Final = frozenset({"auth", "otp", "pass", "pin"})
-_SCHEMES: Final = frozenset({"apikey", "basic", "bearer", "digest", "token"})
+_SCHEME: Final = re.compile(r"(?:apikey|basic|bearer|digest|token)\s+", re.IGNORECASE)
 _MARKS: Final = re.compile("[^a-z0-9]")
 
 
@@ -66,9 +66,7 @@ def _of_secret(text: str, name: str) -> Iterator[str]:
     """A secret value, and what in it is secret by itself: the credentials of a header, the token of a URL."""
     if len(text) >= SHORT or is_secret_name(name):
         yield text
-        scheme, space, credentials = text.partition(" ")
-        if space and scheme.lower() in _SCHEMES:
-            yield credentials.strip()
+        yield _SCHEME.sub("", text, count=1)
     yield from _of_url(text)
 
 
@@ -90,6 +88,9 @@ def _of_url(text: str) -> Iterator[str]:
 
 
 def _of_arguments(arguments: tuple[str, ...]) -> Iterator[str]:
+    """What stands where `mcpgateway.config.masking` shows ``***``."""
     for given, shown in zip(arguments, masked_arguments(arguments), strict=True):
-        if given != shown:
-            yield given.partition("=")[2] if "=" in shown else given
+        hidden = re.fullmatch("(.+)".join(map(re.escape, shown.split(MASK))), given, re.DOTALL)
+        for text in (given,) if hidden is None else hidden.groups():
+            yield text
+            yield _SCHEME.sub("", text, count=1)

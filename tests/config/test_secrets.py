@@ -37,9 +37,13 @@ def test_tokens_of_upstreams_and_passwords_of_proxies_count() -> None:
 
 
 def test_arguments_behind_flags_that_say_so_count() -> None:
-    assert secrets_of(stdio("--api-key=k-12345", "--token", "t-12345", "--verbose", "plain")) == {"k-12345", "t-12345"}
+    config = stdio(
+        "--api-key=k-12345", "--token", "t-12345", "-H", "Authorization: Bearer b-12345", "--verbose", "plain"
+    )
+
+    assert secrets_of(config) == {"k-12345", "t-12345", "Bearer b-12345", "b-12345"}
 
 
 def test_urls_that_are_none_and_a_configuration_without_any_hold_no_secret() -> None:
-    assert secrets_of(stdio("http://[bad")) == set()
+    assert secrets_of(Config(servers={"s": HttpServer("s", url="http://[bad")})) == set()
     assert secrets_of(Config()) == set()
