@@ -2,7 +2,8 @@
 
 Directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with the
 docstring of each field; ``metrics`` lists what ``/metrics`` has; ``requirements`` renders `tests.requirements`;
-``conformance-matrix`` and ``conformance-known`` render what a conformance run wrote, and the differences that it knows.
+``conformance-matrix`` and ``conformance-known`` render what a conformance run wrote, and the differences that it knows;
+``upstream-states`` draws the life of an upstream, `mcpgateway.fronts.dialling`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from docs._ext.diagram import Point, svg
 from mcpgateway.config import model
 from mcpgateway.durations import format as format_duration
+from mcpgateway.fronts.dialling import TRANSITIONS, Event, State
 from mcpgateway.recording.events import CallEvent
 from mcpgateway.recording.outcomes import Outcome
 from mcpgateway.recording.tally import Tally
@@ -229,6 +232,36 @@ class ConformanceKnown(Generated):
             yield f"| {entry.cell} | `{entry.scenario}: {entry.check}` | {cell(entry.reason)} |"
 
 
+# ---- upstreams -----------------------------------------------------------------------------------------------------
+
+PLACES: dict[State, Point] = {
+    State.DIALLING: (80, 40),
+    State.CONNECTED: (340, 40),
+    State.STABLE: (600, 40),
+    State.WAITING: (210, 170),
+    State.ENDED: (470, 250),
+}
+
+
+class UpstreamStates(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from ("```{raw} html", *upstream_diagram(), "```", "")
+        yield from ("| state | |", "|---|---|")
+        yield from (f"| {state.value} | {doc_of(State, state.name)} |" for state in State)
+        yield from ("", "| event | |", "|---|---|")
+        yield from (f"| {event.value} | {doc_of(Event, event.name)} |" for event in Event)
+        yield ""
+
+
+def upstream_diagram() -> Iterator[str]:
+    """The life of an upstream as SVG."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for state, events in TRANSITIONS.items():
+        for event, follows in events.items():
+            edges.setdefault((state.value, follows.state.value), []).append(event.value)
+    return svg({state.value: place for state, place in PLACES.items()}, edges, first=State.DIALLING.value)
+
+
 # ---- all -------------------------------------------------------------------------------------------------------------
 
 
@@ -245,4 +278,5 @@ def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("requirements", Requirements)
     app.add_directive("conformance-matrix", ConformanceMatrix)
     app.add_directive("conformance-known", ConformanceKnown)
+    app.add_directive("upstream-states", UpstreamStates)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

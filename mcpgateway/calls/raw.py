@@ -166,7 +166,8 @@ class RawNamespace:
         if message.method == "initialize":  # of a modern client; on a pipe it would change the era for all
             raise MethodNotFound("Method not found: initialize")
         if not server.tried.is_set():
-            await server.known(self._startup_wait)
+            with interruptible(wait):
+                await server.known(self._startup_wait)
         if message.method in LASTING and caller.session is not None and self._shares(caller):
             return await self._changes.interests.serve(server, caller.session, message, wait, back)
         along: Mapping[bytes, bytes] | None = forwarded(headers) if headers is not None else None

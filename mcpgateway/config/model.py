@@ -431,7 +431,7 @@ class Config:
     servers: Mapping[str, ServerConfig] = attrs.field(factory=dict)
     namespaces: Mapping[str, NamespaceConfig] = attrs.field(factory=dict)
     upstreams: tuple[UpstreamConfig, ...] = ()
-    """Dialled by ``runners.bridge``."""
+    """Dialled by ``runners.bridge``, and by ``runners.gateway`` too."""
     naming: Naming = Naming()
     expose_servers: bool | None = None
     """Serve ``/mcp`` and ``/mcp/{server}`` beside configured namespaces; ``None``: only while there are none."""

@@ -39,6 +39,7 @@ from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
 from mcpgateway.fronts.handshakes import EMPTY, read_handshake
 from mcpgateway.fronts.in_flight import Batch, Call, InFlight
+from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import Envelope
 from mcpgateway.protocol.envelope import read as read_envelope
@@ -97,6 +98,10 @@ class Channel:
         end: Callable[[], None],
     ) -> None:
         self.name = name
+        self.remark: Callable[[str], None] = log.debug
+        """Takes what is odd about a client and is its own business; a front may want to know."""
+        self.kept: KeptSessions | None = None
+        """Sessions that outlive the channel, where it has such."""
         self._commons = commons
         self._address = address
         self._out = out
@@ -175,6 +180,7 @@ class Channel:
         try:
             caller = self._caller or self._stateless()
         except GatewayError as problem:
+            self.remark(f"refused a {(message.method or '')[:100]!r}: {problem.message}")
             self._refuse(message, problem, batch)
         else:
             self._begin(Call(caller, message, size, batch))
@@ -277,21 +283,37 @@ class Channel:
             self._held.extend(held)
 
     async def _shake_hands(self, message: Message) -> tuple[Caller, Raw]:
-        namespace, sessions = self._namespace(), self._commons.sessions
+        namespace, sessions, params = self._namespace(), self._commons.sessions, message.params or EMPTY
         caller = read_handshake(message, resumes=False)
+        found = None if self.kept is None else self.kept.find(bytes(params), namespace)
+        if found is not None:
+            await trio.lowlevel.checkpoint()
+            return found
         id = sessions.new_id()
-        result, keep = await namespace.initialize(caller, message.params or EMPTY, id)
+        result, keep = await namespace.initialize(caller, params, id)
         if keep:
             sessions.open(id, namespace.name, caller, self._address)
+            if self.kept is not None:
+                self.kept.keep(bytes(params), caller, result, namespace)
         return caller, result
 
     def _become(self, caller: Caller) -> None:
         """Be this client from now on; one that shakes hands again begins anew."""
         former, self._caller = self._caller, caller
+        if former is caller:
+            return
         if former is not None and former.session is not None:
-            self._commons.sessions.close(former.session)
+            self._leave(former.session)
         if caller.session is not None:
             self._nursery.start_soon(self._bring, caller, caller.session)
+
+    def _leave(self, session: Session) -> None:
+        """Not be the client of a session any more."""
+        if self.kept is None:
+            self._commons.sessions.close(session)
+        else:
+            for wait in session.streams:
+                wait.end(ClientGone("the client has shaken hands again"))
 
     async def _bring(self, caller: Caller, session: Session) -> None:
         """Bring what servers say outside calls, until the session ends, and with it the channel."""
@@ -312,7 +334,7 @@ class Channel:
         """The client's answer to what a server asked."""
         caller = self._caller
         if caller is None or caller.session is None or (message.id or b"") not in caller.session.questions:
-            log.info("dropped the answer to a question that nobody asked")
+            self.remark("dropped the answer to a question that nobody asked")
             return
         self._start(partial(_attempt, partial(answer, caller, message)))
 
@@ -401,7 +423,7 @@ class Channel:
         self._finished = True
         self.end_calls(ClientGone("the client has gone"))
         if self._caller is not None and self._caller.session is not None:
-            self._commons.sessions.close(self._caller.session)
+            self._leave(self._caller.session)
 
 
 def _envelope_of(message: Message) -> Envelope | None:

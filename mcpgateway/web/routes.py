@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
 import trio
@@ -25,13 +25,21 @@ from mcpgateway.web import asgi
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 
+if TYPE_CHECKING:
+    from mcpgateway.fronts.upstream import UpstreamStatistics
+
+Upstreams: TypeAlias = "Callable[[], Sequence[UpstreamStatistics]]"
+
 EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
 """The type of metrics as text; readers of later versions take it too."""
 
 
-def handler(gateway: Gateway, *, alone: bool = False) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """What answers everything that is not an MCP path, or ``alone`` everything on the listener for metrics."""
-    app = application(gateway, alone=alone)
+def handler(
+    gateway: Gateway, upstreams: Upstreams = tuple, *, alone: bool = False
+) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """What answers everything that is not an MCP path, or ``alone`` everything on the listener for metrics;
+    ``upstreams`` tells how those of the gateway are."""
+    app = application(gateway, upstreams, alone=alone)
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
         await asgi.run(app, request, exchange)
@@ -39,13 +47,13 @@ def handler(gateway: Gateway, *, alone: bool = False) -> Callable[[HttpRequest, 
     return handle
 
 
-def application(gateway: Gateway, *, alone: bool = False) -> Starlette:
+def application(gateway: Gateway, upstreams: Upstreams = tuple, *, alone: bool = False) -> Starlette:
     """The routes as an ASGI application; see `handler`."""
     began = time.monotonic()
     writers = trio.CapacityLimiter(1)
 
     async def health(request: Request) -> Response:
-        return JSONResponse(_health(gateway, time.monotonic() - began))
+        return JSONResponse(_health(gateway, upstreams(), time.monotonic() - began))
 
     async def alive(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -60,7 +68,7 @@ def application(gateway: Gateway, *, alone: bool = False) -> Starlette:
         if not alone and not (wanted.enabled and wanted.port is None):
             raise HTTPException(404)
         gateway.recorder.flush()
-        write = partial(_exposition, gateway.statistics(), gateway.tally.copy())
+        write = partial(_exposition, gateway.statistics(), gateway.tally.copy(), upstreams())
         return Response(await trio.to_thread.run_sync(write, limiter=writers), media_type=EXPOSITION)
 
     routes = [
@@ -72,15 +80,16 @@ def application(gateway: Gateway, *, alone: bool = False) -> Starlette:
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
 
 
-def _exposition(statistics: GatewayStatistics, tally: Tally) -> bytes:
+def _exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamStatistics]) -> bytes:
     from mcpgateway.web.metrics import exposition
 
-    return exposition(statistics, tally)
+    return exposition(statistics, tally, upstreams)
 
 
-def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
+def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics], uptime: float) -> dict[str, JSON]:
     """``status`` is ``healthy`` as long as the gateway answers; what its servers do stands beside it."""
     statistics = gateway.statistics()
+    dialled: dict[str, JSON] = {"upstreams": {each.name: _upstream(each) for each in upstreams}} if upstreams else {}
     return {
         "status": "healthy",
         "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
@@ -92,7 +101,23 @@ def _health(gateway: Gateway, uptime: float) -> dict[str, JSON]:
         "clients": {rule: attrs.asdict(bound) for rule, bound in statistics.clients.items()},
         "servers": {server.name: _server(server) for server in statistics.servers},
         "pool": {server.name: _pool(server) for server in statistics.servers},
+        **dialled,
     }
+
+
+def _upstream(upstream: UpstreamStatistics) -> dict[str, JSON]:
+    state: dict[str, JSON] = {
+        "state": upstream.state.value,
+        "since": round(upstream.since, 3),
+        "reconnects": upstream.reconnects,
+        "calls": upstream.calls,
+        "in_flight": upstream.in_flight,
+    }
+    if upstream.reason:
+        state |= {"reason": upstream.reason, "failures": upstream.failures}
+    if upstream.retry_in is not None:
+        state["retry_in"] = round(upstream.retry_in, 3)
+    return state
 
 
 def _server(server: ServerStatistics) -> dict[str, JSON]:
