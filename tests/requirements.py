@@ -2021,6 +2021,7 @@ PROMISES = (
         "tests/runners/test_logs.py::test_the_level_decides_what_is_shown",
         "tests/calls/test_observed.py::test_verbose_logs_what_tools_are_called_with_and_answer_without_secrets",
         "tests/recording/test_redaction.py::test_a_configured_secret_is_never_shown_wherever_it_stands",
+        "tests/fronts/test_upstream_watched.py::test_verbose_names_the_upstream_and_never_its_token",
     ),
     promise(
         "6.metrics",
@@ -2030,6 +2031,7 @@ PROMISES = (
         "tests/web/test_metrics.py::test_no_secret_and_no_word_of_a_client_is_in_a_label",
         "tests/fronts/test_state.py::test_it_serves_metrics_and_health_and_no_mcp_and_the_other_no_metrics",
         "tests/fronts/test_state.py::test_it_refuses_foreign_hosts_and_origins",
+        "tests/fronts/test_upstream_watched.py::test_metrics_tell_how_upstreams_are",
     ),
     promise("6.service", "service and remote runners, systemd unit", later=ISSUE_6),
     promise("6.examples", "example files by runners.init; Dockerfile and compose file", later=ISSUE_6),

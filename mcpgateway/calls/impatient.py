@@ -176,6 +176,7 @@ class View:
         self.name = namespace.name
         self._impatience = impatience
         self.initialize = namespace.initialize
+        self.owner = namespace.owner
         self.renew = namespace.renew
         self.notify = namespace.notify
         self.retire = namespace.retire
