@@ -350,6 +350,21 @@ async def test_nothing_is_read_while_the_level_of_the_log_is_above_it(
     assert entries(caplog) == []
 
 
+async def test_a_reload_switches_it_and_counts_go_on(
+    caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with watched(library("a")) as (gateway, events):
+        logged = []
+        for on in False, True, False:
+            gateway.reconfigure(attrs.evolve(gateway.config, logging=Logging(verbose=on)))
+            await use(space(gateway, "a"), legacy(), "echo")
+            logged.append(len(entries(caplog)))
+
+    assert logged == [0, 2, 2]
+    assert len(events) == 3
+
+
 async def test_a_call_that_is_cancelled_is_logged_as_such(
     caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
 ) -> None:
