@@ -1639,6 +1639,7 @@ PROMISES = (
         "tests/runners/test_reload.py::test_a_bad_file_changes_nothing_flags_win_and_the_state_file_follows",
         "tests/runners/test_reload.py::test_the_listener_moves_and_the_log_level_follows",
         "tests/runners/test_reload.py::test_of_two_signals_in_a_row_the_last_file_wins",
+        "tests/test_service.py::test_a_listener_may_come_with_a_reload_and_go_again",
     ),
     promise(
         "4.life.files",
@@ -1905,6 +1906,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_a_namespace_that_a_reload_changes_is_told",
         "tests/fronts/test_upstream.py::test_a_reply_that_is_too_long_becomes_an_error",
         "tests/fronts/test_upstream.py::test_a_list_of_tools_that_is_too_long_loses_those_at_its_end",
+        "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
     ),
     promise(
         "6.drop",
@@ -1914,6 +1916,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_however_it_ends_its_calls_are_cancelled",
         "tests/fronts/test_upstream.py::test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else",
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",
+        "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
     ),
     promise(
         "6.reload",
@@ -1935,6 +1938,7 @@ PROMISES = (
         "6.bridge.listener",
         "the bridge opens no listener unless `listen` or `metrics` asks",
         "tests/runners/test_bridge.py::test_it_listens_only_where_somebody_asks_for_it",
+        "tests/test_service.py::test_a_listener_may_come_with_a_reload_and_go_again",
     ),
     promise(
         "6.config",

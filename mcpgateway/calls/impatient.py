@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import attrs
 import msgspec
@@ -32,7 +32,6 @@ from mcpgateway.errors import CallOverdue, InvalidParams, ReplyTooLong, ServerEr
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.protocol.translation.subscriptions import LISTEN
-from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
 
@@ -79,7 +78,7 @@ class Impatience:
             return None
         if self._view is None or self._view.namespace is not namespace:
             self._view = View(namespace, self)
-        return self._view
+        return cast("Namespace", self._view)
 
     async def keep(self) -> None:
         """End calls that take too long, for ever.
@@ -169,33 +168,15 @@ class Impatience:
 
 
 class View:
-    """A namespace before an impatient client; see `mcpgateway.calls.namespace.Namespace`."""
+    """A namespace before an impatient client: a `mcpgateway.calls.namespace.Namespace` that changes what it has to."""
 
     def __init__(self, namespace: Namespace, impatience: Impatience) -> None:
         self.namespace = namespace
-        self.name = namespace.name
         self._impatience = impatience
-        self.initialize = namespace.initialize
-        self.owner = namespace.owner
-        self.renew = namespace.renew
-        self.notify = namespace.notify
-        self.retire = namespace.retire
 
-    @property
-    def servers(self) -> tuple[Server, ...]:
-        return self.namespace.servers
-
-    @property
-    def keeps_sessions(self) -> bool:
-        return self.namespace.keeps_sessions
-
-    @property
-    def passes_through(self) -> bool:
-        return self.namespace.passes_through
-
-    @property
-    def verbatim(self) -> bool:
-        return self.namespace.verbatim
+    def __getattr__(self, name: str) -> object:
+        """Everything else is the namespace's own."""
+        return getattr(self.namespace, name)
 
     async def serve(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None

@@ -19,7 +19,6 @@ from typing import Final
 
 import attrs
 import trio
-from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
@@ -37,7 +36,7 @@ from mcpgateway.errors import (
 )
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
-from mcpgateway.fronts.handshakes import EMPTY, read_handshake
+from mcpgateway.fronts.handshakes import EMPTY, shake_hands
 from mcpgateway.fronts.in_flight import Batch, Call, InFlight
 from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.jsonrpc import Message
@@ -260,7 +259,8 @@ class Channel:
 
     async def _initialize(self, message: Message) -> None:
         try:
-            caller, result = await self._shake_hands(message)
+            sessions = self._commons.sessions
+            caller, result = await shake_hands(message, self._namespace(), sessions, self._address, self.kept)
         except GatewayError as problem:
             self._refuse(message, problem)
         except Exception:
@@ -281,21 +281,6 @@ class Channel:
                 self.complain(problem)
         if self._held is not None:
             self._held.extend(held)
-
-    async def _shake_hands(self, message: Message) -> tuple[Caller, Raw]:
-        namespace, sessions, params = self._namespace(), self._commons.sessions, message.params or EMPTY
-        caller = read_handshake(message, resumes=False)
-        found = None if self.kept is None else self.kept.find(bytes(params), namespace)
-        if found is not None:
-            await trio.lowlevel.checkpoint()
-            return found
-        id = sessions.new_id()
-        result, keep = await namespace.initialize(caller, params, id)
-        if keep:
-            sessions.open(id, namespace.name, caller, self._address)
-            if self.kept is not None:
-                self.kept.keep(bytes(params), caller, result, namespace)
-        return caller, result
 
     def _become(self, caller: Caller) -> None:
         """Be this client from now on; one that shakes hands again begins anew."""

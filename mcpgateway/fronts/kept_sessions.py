@@ -48,7 +48,8 @@ class KeptSessions:
             self._retire(kept)
             return None
         if not kept.session.streams:  # nobody was there: what there was to tell is told by what is asked now
-            kept.session.outbox.clear()
+            while kept.session.outbox.take() is not None:
+                pass
             kept.session.seen.clear()
         self._kept[params] = kept
         return kept.caller, kept.result

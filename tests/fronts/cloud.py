@@ -228,7 +228,8 @@ class Bridge:
 async def bridge(*upstreams: UpstreamConfig, names: tuple[str, ...] = ("one",), **keys: Any) -> AsyncIterator[Bridge]:
     """A gateway with fixture servers in memory, which dials these upstreams; by default it ``waits`` for them."""
     waits = keys.pop("waits", True)
-    made = keys.pop("adapters", None) or adapters(*names)
+    given = keys.pop("adapters", None)
+    made = adapters(*names) if given is None else given
     servers: dict[str, ServerConfig] = {name: InProcessServer(name, module="object:given") for name in made}
     config = Config(
         upstreams=upstreams,

@@ -34,6 +34,7 @@ from mcpgateway.fronts.kept_sessions import MOST
 from mcpgateway.fronts.upstream import REMARKS
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.testing.fixture_server import FixtureServer
+from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
 from tests.fronts.cloud import TOKEN, Bridge, Cloud, Socket, bridge, cloud
 from tests.fronts.site import adapters, call, modern, notification, request
@@ -594,6 +595,38 @@ async def test_other_requests_get_an_error(autojump_clock: MockClock) -> None:
             answer = await socket.ask(request(1, "prompts/get", {"name": "x"}))
             assert answer["error"]["code"] == -32603
             assert "call_deadline of upstream 'cloud'" in answer["error"]["message"]
+
+
+@pytest.mark.requirement("6.impatient", "6.drop")
+@pytest.mark.parametrize("json", [True, False])
+async def test_calls_over_http_are_given_up_and_dropped_likewise(json: bool) -> None:
+    """In real time: such calls may have no task of their own."""
+    async with serve_fixture(json=json) as fixture, cloud() as far:
+        server = HttpServer("h", url=fixture.url)
+        soon = Reconnect(initial=0.01, maximum=0.01)
+        upstream = far.upstream(namespace="h", call_deadline=0.1, reply_bytes=8000, reconnect=soon)
+        with trio.fail_after(10):
+            async with bridge(upstream, adapters={}, servers={"h": server}) as gateway:
+                for n in range(2):
+                    socket = await far.next()
+                    await socket.initialize()
+                    for id in range(3):
+                        answer = await socket.ask(call(id, "echo", {"text": "x"}))
+                        assert answer["result"]["content"][0]["text"] == "x"
+                    late = await socket.ask(call(3, "slow", {"name": "late"}))
+                    assert "call_deadline" in late["result"]["content"][0]["text"]
+                    long = await socket.ask(call(4, "big", {"kib": 8}))
+                    assert "reply_bytes" in long["result"]["content"][0]["text"]
+                    await socket.send(call(5, "slow", {"name": "lost"}))
+                    assert "result" in await socket.ask(call(6, "waiting", {"count": 1}))
+                    await socket.cut()
+                    while gateway.upstream().in_flight:
+                        await trio.testing.wait_all_tasks_blocked(0.001)
+                    assert gateway.upstream().overdue == n + 1
+                socket = await far.next()
+                await socket.initialize()
+                told = await socket.ask(call(7, "cancelled", {"count": 4}))
+                assert told["result"]["structuredContent"]["values"] == ["late", "lost"] * 2
 
 
 @pytest.mark.requirement("6.impatient")
