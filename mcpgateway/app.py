@@ -77,7 +77,8 @@ async def serve(  # noqa: ASYNC128  # `Service.run` says that it has started
 
 
 class Service:
-    """A gateway with its HTTP front and its upstreams, all of which can be given another configuration while they run.
+    """A gateway with its HTTP front, its upstreams, and a listener for metrics where they are to have their own; all of
+    these can be given another configuration while they run.
 
     ``listening`` says whether there is an HTTP front.
 
@@ -85,8 +86,11 @@ class Service:
     """
 
     def __init__(self, gateway: Gateway, *, listening: bool = True) -> None:
+        from mcpgateway.fronts.state import StateFront
+
         self.gateway = gateway
         self._cold = _cold_routes(gateway, self.upstreams)
+        self._state = StateFront(gateway, _cold_routes(gateway, self.upstreams, alone=True))
         self._front = self._make_front(gateway.config) if listening else None
         self._upstreams = _upstreams(gateway)
         self._former: set[HttpFront] = set()
@@ -102,6 +106,11 @@ class Service:
         """Each upstream at this moment, in config order."""
         return () if self._upstreams is None else self._upstreams.statistics()
 
+    @property
+    def metrics_url(self) -> str:
+        """Where metrics have a listener of their own; empty if they have none."""
+        return self._state.url
+
     async def run(self, *, stop: trio.Event, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until ``stop`` is set; then drain, close and return.
 
@@ -112,6 +121,8 @@ class Service:
         """
         gateway = self.gateway
         async with trio.open_nursery() as self._nursery:
+            self._state.bind()
+            self._nursery.start_soon(self._state.run)
             if self._front is not None:
                 self._front.bind()
                 self._nursery.start_soon(self._front.run)
@@ -125,6 +136,7 @@ class Service:
                 timeout = gateway.config.shutdown_timeout
                 by = trio.current_time() + timeout + ENDING
                 async with trio.open_nursery() as draining:
+                    draining.start_soon(self._state.drain, timeout)
                     for each in (self._front, *self._former, self._upstreams):
                         if each is not None:
                             draining.start_soon(each.drain, timeout)
@@ -138,11 +150,15 @@ class Service:
         A listener at another address, or with TLS where it was without, is opened before anything else is changed, and
         clients of the old one finish their calls there. Certificates are read anew in any case. Upstreams are compared
         by value: the others are dialled anew, once they have answered what they have. ``listening`` is as in the
-        constructor; where not given it stays as it is.
+        constructor; where not given it stays as it is. The listener for metrics is treated like the other.
 
         :raises OSError: the listener cannot be opened, or a file of ``listen.tls`` cannot be used; nothing has changed
         :raises ConfigError: as `Gateway.reconfigure`; nothing has changed
         """
+        with self._state.reconfiguring(config):
+            return self._reconfigure(config, listening)
+
+    def _reconfigure(self, config: Config, listening: bool | None) -> Differences:
         assert self._nursery is not None, "it is not running"
         wanted = self._front is not None if listening is None else listening
         if wanted and self._front is not None:
@@ -159,7 +175,7 @@ class Service:
 
     def _reconfigure_front(self, front: HttpFront, config: Config) -> Differences:
         """Listen on, where and how another configuration says."""
-        from mcpgateway.fronts.http import tls_context
+        from mcpgateway.fronts.listener import tls_context
 
         before, listen = self.gateway.config.listen, config.listen
         moved = (before.host, before.port) != (listen.host, listen.port)
@@ -262,9 +278,10 @@ async def _close(gateway: Gateway, by: float = math.inf) -> None:
 
 
 def _cold_routes(
-    gateway: Gateway, upstreams: Callable[[], Sequence[UpstreamStatistics]]
+    gateway: Gateway, upstreams: Callable[[], Sequence[UpstreamStatistics]], *, alone: bool = False
 ) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """The handler of all that is not MCP. The app behind it is imported by the first request that needs it."""
+    """The handler of all that is not MCP; see `mcpgateway.web.routes.handler`. The app behind it is imported by the
+    first request that needs it."""
     app: Callable[[HttpRequest, Exchange], Awaitable[None]] | None = None
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
@@ -272,7 +289,7 @@ def _cold_routes(
         if app is None:
             from mcpgateway.web.routes import handler
 
-            app = handler(gateway, upstreams)
+            app = handler(gateway, upstreams, alone=alone)
         await app(request, exchange)
 
     return handle

@@ -26,7 +26,7 @@ DEMO = {
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with ``--config --demo --log-level --log-format --version``."""
+    """An argument parser with ``--config --demo --log-level --log-format --log-verbose --version``."""
     options = argparse.ArgumentParser(
         prog=f"python -m runners.{name}",
         description=description,
@@ -44,6 +44,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     options.add_argument("--demo", action="store_true", help="with two bundled demo servers; needs no configuration")
     options.add_argument("--log-level", choices=logs.LEVELS, help="overrides logging.level")
     options.add_argument("--log-format", choices=logs.FORMATS, help="overrides logging.format")
+    options.add_argument("--log-verbose", action="store_true", help="sets logging.verbose")
     options.add_argument("--version", action="version", version=f"mcpgateway {__version__}")
     return options
 
@@ -110,6 +111,11 @@ def find_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
     loaded = load(path, env=os.environ)
     config = loaded.config
     return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)
+
+
+def verbose(config: Config, given: argparse.Namespace) -> Config:
+    """The configuration with ``--log-verbose`` on top, which wins over the file."""
+    return attrs.evolve(config, logging=attrs.evolve(config.logging, verbose=True)) if given.log_verbose else config
 
 
 def fail(message: str) -> NoReturn:

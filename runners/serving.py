@@ -26,6 +26,7 @@ from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Listen
 from mcpgateway.config.proxies import is_loopback
 from mcpgateway.errors import ConfigError
+from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.gateway import Gateway
 from runners import logs, open_files, options, stderr
 from runners.statefile import State, StateFile
@@ -101,6 +102,8 @@ class CannotListen(Exception):
     def __init__(self, listen: Listen, problem: BaseException) -> None:
         if isinstance(problem, ssl.SSLError):
             super().__init__(f"listen.tls: {problem}")
+        elif isinstance(problem, CannotWatch):
+            super().__init__(str(problem))
         else:
             reason = getattr(problem, "strerror", None) or str(problem)
             super().__init__(f"cannot listen on {listen.host}, port {listen.port}: {reason}")
@@ -132,7 +135,7 @@ def overridden(config: Config, given: argparse.Namespace) -> Config:
             "set 'insecure: true' in the configuration if that is meant"
         )
         raise ConfigError([text])
-    return attrs.evolve(config, listen=listen)
+    return options.verbose(attrs.evolve(config, listen=listen), given)
 
 
 def _configure_log(given: argparse.Namespace, config: Config) -> None:

@@ -305,3 +305,20 @@ bridge_files = st.builds(
         metrics=_some(enabled=st.booleans(), port=st.integers(-1, 70000)),
     ),
 )
+
+
+# ---- secrets ---------------------------------------------------------------------------------------------------------
+
+secret_texts = st.text('abcXYZ019-_.~+/="\\ \u00e4', min_size=6, max_size=20).map(lambda text: f"Zq{text}qZ")
+"""Texts that nothing else generated holds by chance."""
+
+
+def planted(secret: str) -> st.SearchStrategy[JSON]:
+    """JSON values that hold a text in values and names, by itself and within others."""
+    around = st.text(max_size=6)
+    holding = st.builds(lambda before, after: before + secret + after, around, around)
+    return st.recursive(
+        scalars | holding,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(around | holding, inner, max_size=3),
+        max_leaves=8,
+    )

@@ -1,9 +1,9 @@
 """Pages made from the project's own data, so that they cannot drift: configuration keys, requirements, conformance.
 
 Directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with the
-docstring of each field; ``requirements`` renders `tests.requirements`; ``conformance-matrix`` and ``conformance-known``
-render what a conformance run wrote, and the differences that it knows; ``upstream-states`` draws the life of an
-upstream, `mcpgateway.fronts.dialling`.
+docstring of each field; ``metrics`` lists what ``/metrics`` has; ``requirements`` renders `tests.requirements`;
+``conformance-matrix`` and ``conformance-known`` render what a conformance run wrote, and the differences that it knows;
+``upstream-states`` draws the life of an upstream, `mcpgateway.fronts.dialling`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from typing import ClassVar
 import attrs
 from docutils import nodes
 from docutils.statemachine import StringList
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
@@ -25,9 +27,14 @@ from docs._ext.diagram import Point, svg
 from mcpgateway.config import model
 from mcpgateway.durations import format as format_duration
 from mcpgateway.fronts.dialling import TRANSITIONS, Event, State
+from mcpgateway.recording.events import CallEvent
+from mcpgateway.recording.outcomes import Outcome
+from mcpgateway.recording.tally import Tally
+from mcpgateway.web.metrics import exposition
 from tests.conformance import matrix
 from tests.conformance.known import KNOWN
 from tests.requirements import REQUIREMENTS, Requirement
+from tests.web import figures
 
 
 class Generated(SphinxDirective):
@@ -186,6 +193,30 @@ def state_text(each: Requirement) -> str:
     return cell(f"later: {each.later}" if each.later is not None else f"refused: {each.refused}")
 
 
+# ---- metrics -------------------------------------------------------------------------------------------------------
+
+
+class MetricsTable(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from ("| name | type | labels | |", "|---|---|---|---|")
+        for family in metrics():
+            if family.name.startswith("mcpgateway_"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
+                shown = ", ".join(f"`{label}`" for label in labels)
+                yield f"| `{name}` | {family.type} | {shown} | {cell(family.documentation)} |"
+        yield from ("", "And the usual ones of the process: memory, CPU time, file descriptors, start.", "")
+
+
+def metrics() -> Iterator[Metric]:
+    """Every metric, with a sample at least."""
+    tally = Tally()
+    tally.take([CallEvent("", "tools/call", "one", "echo", True, Outcome.OK, 0.0)])
+    upstreams = [figures.Dialled("cloud", figures.Stage.STABLE, round_trip=0.1)]
+    text = exposition(figures.statistics(one=figures.server("one")), tally, upstreams)
+    yield from text_string_to_metric_families(text.decode())
+
+
 # ---- conformance ---------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +274,7 @@ def cell(text: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("configuration-keys", ConfigurationKeys)
+    app.add_directive("metrics", MetricsTable)
     app.add_directive("requirements", Requirements)
     app.add_directive("conformance-matrix", ConformanceMatrix)
     app.add_directive("conformance-known", ConformanceKnown)

@@ -281,6 +281,10 @@ class MergedNamespace:
         finished = then(lambda reply: self._finished(caller, "tools/call", name, reply), done)
         return self._dispatcher.begin(server, caller, message, wait, along, finished)
 
+    def owner(self, caller: Caller, tool: str) -> Target | None:
+        table = self._tables.known(caller, Kind.TOOLS)
+        return None if table is None else table.route(tool)
+
     async def _call_tool(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:

@@ -27,6 +27,7 @@ from mcpgateway.calls.subscriptions import ended
 from mcpgateway.calls.targets import named, unknown, with_name
 from mcpgateway.catalog.direct import direct
 from mcpgateway.catalog.items import Kind, read
+from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
@@ -228,6 +229,12 @@ class RawNamespace:
             done = then(partial(complete, message.method or ""), done)
         along = forwarded(headers) if headers is not None else None
         return self._dispatcher.begin(server, caller, message, wait, along, done)
+
+    def owner(self, caller: Caller, tool: str) -> Target | None:
+        if self._direct is not None:
+            target = self._direct.route(tool)
+            return None if target is None else self._server.tools.get(target.original)
+        return self._server.tools.get(tool)
 
     def _seen(self, reply: Reply) -> None:
         """Look at a page of tools that passes."""

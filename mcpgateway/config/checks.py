@@ -149,6 +149,8 @@ def _parking(parking: Parking) -> Iterator[Finding]:
 def _logging(logging: Logging) -> Iterator[Finding]:
     yield from _one_of(logging.level, LEVELS, ("logging", "level"))
     yield from _one_of(logging.format, FORMATS, ("logging", "format"))
+    if logging.payload < 1:
+        yield Finding(("logging", "payload"), "must be 1 or more")
 
 
 def _metrics(metrics: Metrics, insecure: bool) -> Iterator[Finding]:

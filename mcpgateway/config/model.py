@@ -396,6 +396,8 @@ class Logging:
     format: str = "text"
     verbose: bool = False
     """Log what tools are called with and what they answer, secrets left out."""
+    payload: int = 2000
+    """Characters that ``verbose`` shows of what a tool is called with, and of what it answers."""
 
 
 @attrs.frozen

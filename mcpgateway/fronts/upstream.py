@@ -75,6 +75,8 @@ class UpstreamStatistics:
     overdue: int
     """Those of them that took longer than ``call_deadline``."""
     in_flight: int
+    round_trip: float | None
+    """From the last ping to its pong; ``None`` before the first one."""
 
 
 class Upstream:
@@ -96,10 +98,12 @@ class Upstream:
         terms = Terms(self.who, config.call_deadline, config.reply_bytes)
         self._impatience = Impatience(terms, self._tools_changed if reconnects else None)
         self._commons = Commons(
-            lambda name: self._impatience.view(gateway.namespace(name)),
+            lambda name: self._impatience.view(gateway.namespace(name, upstream=config.name)),
             *(gateway.sessions, gateway.callers, gateway.sweeper, gateway.bounds),
         )
         self.kept = KeptSessions(gateway.sessions)
+        self.round_trip: float | None = None
+        """Seconds from the last ping to its pong."""
         self._stopped: float | None = None
         """Once it is being stopped, how many seconds calls in flight have."""
         self._idle: trio.CancelScope | None = None
@@ -255,6 +259,7 @@ class Upstream:
             calls=self._impatience.calls,
             overdue=self._impatience.overdue,
             in_flight=self._gateway.bounds.calls.of(self.address),
+            round_trip=self.round_trip,
         )
 
     def __repr__(self) -> str:
@@ -269,6 +274,9 @@ class _Dialled(WebSocketChannel):
         self._upstream = upstream
         self._heard = trio.current_time()
         """When bytes came last."""
+        self._asked: float | None = None
+        """When a ping was sent whose pong has not come."""
+        frames.ponged = self._ponged
         self._remarks = 0
 
     def _attend(self, channel: Channel, nursery: trio.Nursery) -> None:
@@ -303,12 +311,18 @@ class _Dialled(WebSocketChannel):
             await trio.sleep_until(asked + keepalive.interval)
             asked, stuck, unsent = trio.current_time(), self._flushing, self._transport.unsent
             if stuck is None:
+                self._asked = asked
                 self._out.put(self._frames.ping())
             await trio.sleep(keepalive.timeout)
             if stuck is None and self._flushing is None and self._heard < asked:
                 self._gone(f"did not answer a ping within {keepalive.timeout:g} s (keepalive)")
             elif stuck is not None and self._flushing is stuck and self._transport.unsent == unsent > 0:
                 self._gone(f"has read nothing for {keepalive.timeout:g} s although messages are waiting (keepalive)")
+
+    def _ponged(self) -> None:
+        if self._asked is not None:
+            self._upstream.round_trip = trio.current_time() - self._asked
+            self._asked = None
 
     def _encode(self, data: bytes) -> bytes:
         limit = self._upstream.config.reply_bytes

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 import attrs
+import trio
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,7 +18,8 @@ from starlette.routing import Route
 
 from mcpgateway._version import VERSION
 from mcpgateway.errors import JSON, LAST_WORDS
-from mcpgateway.gateway import Gateway
+from mcpgateway.gateway import Gateway, GatewayStatistics
+from mcpgateway.recording.tally import Tally
 from mcpgateway.servers.server import ServerStatistics
 from mcpgateway.web import asgi
 from mcpgateway.wire.http1.exchange import Exchange
@@ -27,10 +30,16 @@ if TYPE_CHECKING:
 
 Upstreams: TypeAlias = "Callable[[], Sequence[UpstreamStatistics]]"
 
+EXPOSITION: Final = "text/plain; version=0.0.4; charset=utf-8"
+"""The type of metrics as text; readers of later versions take it too."""
 
-def handler(gateway: Gateway, upstreams: Upstreams = tuple) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """What answers everything that is not an MCP path; ``upstreams`` tells how those of the gateway are."""
-    app = application(gateway, upstreams)
+
+def handler(
+    gateway: Gateway, upstreams: Upstreams = tuple, *, alone: bool = False
+) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """What answers everything that is not an MCP path, or ``alone`` everything on the listener for metrics;
+    ``upstreams`` tells how those of the gateway are."""
+    app = application(gateway, upstreams, alone=alone)
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
         await asgi.run(app, request, exchange)
@@ -38,9 +47,10 @@ def handler(gateway: Gateway, upstreams: Upstreams = tuple) -> Callable[[HttpReq
     return handle
 
 
-def application(gateway: Gateway, upstreams: Upstreams = tuple) -> Starlette:
-    """The routes as an ASGI application."""
+def application(gateway: Gateway, upstreams: Upstreams = tuple, *, alone: bool = False) -> Starlette:
+    """The routes as an ASGI application; see `handler`."""
     began = time.monotonic()
+    writers = trio.CapacityLimiter(1)
 
     async def health(request: Request) -> Response:
         return JSONResponse(_health(gateway, upstreams(), time.monotonic() - began))
@@ -53,12 +63,27 @@ def application(gateway: Gateway, upstreams: Upstreams = tuple) -> Starlette:
             return JSONResponse({"status": "starting", "waiting_for": gateway.waiting_for}, status_code=503)
         return JSONResponse({"status": "ready"})
 
+    async def metrics(request: Request) -> Response:
+        wanted = gateway.config.metrics
+        if not alone and not (wanted.enabled and wanted.port is None):
+            raise HTTPException(404)
+        gateway.recorder.flush()
+        write = partial(_exposition, gateway.statistics(), gateway.tally.copy(), upstreams())
+        return Response(await trio.to_thread.run_sync(write, limiter=writers), media_type=EXPOSITION)
+
     routes = [
         Route("/health", health, methods=["GET"]),
         Route("/livez", alive, methods=["GET"]),
         Route("/readyz", ready, methods=["GET"]),
+        Route("/metrics", metrics, methods=["GET"]),
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _plain_error})
+
+
+def _exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamStatistics]) -> bytes:
+    from mcpgateway.web.metrics import exposition
+
+    return exposition(statistics, tally, upstreams)
 
 
 def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics], uptime: float) -> dict[str, JSON]:

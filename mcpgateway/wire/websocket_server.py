@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar, Final
 
 import attrs
@@ -20,6 +20,7 @@ from wsproto.events import (
     BytesMessage,
     CloseConnection,
     Ping,
+    Pong,
     RejectConnection,
     Request,
     TextMessage,
@@ -122,6 +123,8 @@ class Frames:
     """Whether binary messages are passed over; otherwise they break the rules."""
 
     def __init__(self, limit: int) -> None:
+        self.ponged: Callable[[], None] = lambda: None
+        """Called when a pong has come."""
         self._limit = limit
         self._socket = Connection(ConnectionType.SERVER)
         self._parts: list[str] = []
@@ -143,6 +146,8 @@ class Frames:
             elif isinstance(event, Ping):
                 if self._socket.state is ConnectionState.OPEN:
                     yield Reply(self._socket.send(event.response()))
+            elif isinstance(event, Pong):
+                self.ponged()
             elif isinstance(event, BytesMessage) and self.passes_binary:
                 if event.message_finished:
                     yield Passed("a binary message")

@@ -28,6 +28,18 @@ def test_a_port_in_use_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> 
     assert said == f"cannot listen on 127.0.0.1, port {port}: Address already in use\n"
 
 
+def test_a_port_for_metrics_in_use_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        file = tmp_path / "c.json"
+        metrics = {"enabled": True, "port": port}
+        file.write_text(json.dumps({"servers": {}, "listen": {"port": 0}, "metrics": metrics}))
+
+        said = refusal(["--config", str(file)], capsys)
+
+    assert said == f"metrics: cannot listen on 127.0.0.1, port {port}: Address already in use\n"
+
+
 def test_a_certificate_that_is_none_is_named_as_such(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("cert.pem", "key.pem"):
         (tmp_path / name).write_text("not a certificate")
@@ -58,3 +70,14 @@ def test_flags_win_over_the_file(tmp_path: Path) -> None:
 
     assert (listen.host, listen.port, listen.cors) == ("::1", 0, ("http://a",))
     assert serving.overridden(config, parser.parse_args([])) == config
+
+
+def test_verbose_is_a_flag_too(tmp_path: Path) -> None:
+    file = tmp_path / "c.json"
+    file.write_text(json.dumps({"servers": {}, "logging": {"level": "debug"}}))
+    config = options.configuration(file).config
+
+    given = serving.parser("gateway", "").parse_args(["--log-verbose"])
+    logging = serving.overridden(config, given).logging
+
+    assert (logging.level, logging.verbose) == ("debug", True)
