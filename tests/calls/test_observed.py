@@ -41,8 +41,9 @@ from tests.calls.doubles import (
     space,
     use,
 )
-from tests.calls.held import PROGRESS, HeldLink, begin, begun, one_server, reply
+from tests.calls.held import HeldLink, begin, begun
 from tests.calls.inquirer import ACCEPTED, asking, form, inquirer, quiz
+from tests.calls.test_begin import PROGRESS, one_server, reply
 
 BOTH_ERAS = pytest.mark.parametrize("era", list(Era))
 BOTH_SHAPES = pytest.mark.parametrize("path", ["a", ""], ids=["raw", "merged"])
