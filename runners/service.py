@@ -22,7 +22,7 @@ from mcpgateway import durations
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
 from mcpgateway.errors import JSON, ConfigError
-from runners import background, options, processes, statefile
+from runners import background, environment, options, processes, statefile
 from runners.background import DidNotStart, Place, Record
 
 OK, FAILED, NOT_RUNNING = 0, 1, 3
@@ -54,6 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return units.main(rest)
     flags, passed_on = _parser().parse_known_args(options.two_dashes(given))
     try:
+        if flags.environment_file is not None:
+            os.environ.update(environment.read(flags.environment_file))
         return _COMMANDS[flags.command](flags, passed_on)
     except ConfigError as problem:
         options.fail(str(problem))
@@ -66,6 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
     parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
     parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
+    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
     parser.add_argument("-n", "--lines", type=_count, default=LINES, help=f"logs: how many (default {LINES})")
     parser.add_argument(

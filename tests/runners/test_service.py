@@ -48,7 +48,12 @@ def test_a_configuration_with_upstreams_is_for_the_bridge(config: Config, wanted
 )
 def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
-    monkeypatch.setattr(check, "main", lambda arguments: seen.append(arguments) or 7)
+
+    def checked_with(arguments: list[str]) -> int:
+        seen.append(arguments)
+        return 7
+
+    monkeypatch.setattr(check, "main", checked_with)
 
     assert service.main(given) == 7
     assert seen == [checked]
