@@ -43,32 +43,43 @@ PYTHON: Final = (sys.executable, "-P") if sys.flags.safe_path else (sys.executab
 def main(arguments: Sequence[str] | None = None) -> int:
     """Do one command; its exit status. Leaves with 2 if the usage or the configuration is bad."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    command, rest = (given[0], given[1:]) if given else ("", [])
-    if command in HANDED_OVER:
-        from runners import check
-
-        return check.main([*HANDED_OVER[command], *rest])
-    if command == "install":
+    if given[:1] == ["install"]:
         from runners import units
 
-        return units.main(rest)
-    flags, passed_on = _parser().parse_known_args(options.two_dashes(given))
+        return units.main(given[1:])
+    before, given = _environment().parse_known_args(options.two_dashes(given))
     try:
-        if flags.environment_file is not None:
-            os.environ.update(environment.read(flags.environment_file))
-        return _COMMANDS[flags.command](flags, passed_on)
+        if before.environment_file is not None:
+            os.environ.update(environment.read(before.environment_file))
+        return _do(given)
     except ConfigError as problem:
         options.fail(str(problem))
     except OSError as problem:
-        print(f"{flags.command}: {problem}", file=sys.stderr)
+        print(f"{given[0]}: {problem}", file=sys.stderr)
         return FAILED
+
+
+def _do(given: Sequence[str]) -> int:
+    if given and given[0] in HANDED_OVER:
+        from runners import check
+
+        return check.main([*HANDED_OVER[given[0]], *given[1:]])
+    flags, passed_on = _parser().parse_known_args(given)
+    return _COMMANDS[flags.command](flags, passed_on)
+
+
+def _environment() -> argparse.ArgumentParser:
+    """What every command takes."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
+    return parser
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
+    parser.add_argument("--environment-file", metavar="FILE", help="NAME=value lines, tokens for instance")
     parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
     parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
-    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
     parser.add_argument("-n", "--lines", type=_count, default=LINES, help=f"logs: how many (default {LINES})")
     parser.add_argument(

@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from mcpgateway.errors import ConfigError
-from runners import options, service
+from runners import environment, options, service
 from runners.background import MARGIN
 
 MARK: Final = "# Written by: python -m runners.service install"
@@ -65,7 +65,7 @@ class Unit:
     system: bool
     user: str | None = None
     """Whose the process is; of a system unit only."""
-    environment: Path | None = None
+    environment_file: Path | None = None
     """A file of ``NAME=value`` lines."""
     path: str = ""
     """``PATH``; empty for that of the service manager."""
@@ -80,8 +80,8 @@ class Unit:
             yield f"User={self.user}"
         if self.path:
             yield "Environment=" + quoted(f"PATH={self.path}", variables=False)
-        if self.environment is not None:
-            yield f"EnvironmentFile={escaped(str(self.environment))}"
+        if self.environment_file is not None:
+            yield f"EnvironmentFile={escaped(str(self.environment_file))}"
         yield from ("Restart=on-failure", "RestartSec=5", "RestartPreventExitStatus=2")
         yield from ("KillMode=mixed", f"TimeoutStopSec={self.stop:g}", "LimitNOFILE=65536")
         yield from ALWAYS
@@ -149,12 +149,12 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> Unit:
+    environment_file: Path | None = given.environment_file
+    if environment_file is not None:
+        os.environ.update(environment.read(environment_file))
     config = options.find_configuration(given.config, demo=given.demo).config
     source = str(Path(config.source).absolute()) if config.source else ""
     runner = service.runner_of(config, given.runner)
-    environment: Path | None = given.environment_file
-    if environment is not None and not environment.is_file():
-        raise ConfigError([f"--environment-file {environment}: no such file"])
     arguments = service.runner_arguments(given, source, passed_on)
     owner = given.run_as or os.environ.get("SUDO_USER") or getpass.getuser()
     return Unit(
@@ -164,7 +164,7 @@ def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> 
         config.shutdown_timeout + MARGIN,
         system,
         owner if system else None,
-        environment.absolute() if environment is not None else None,
+        environment_file.absolute() if environment_file is not None else None,
         os.environ.get("PATH", ""),
     )
 

@@ -42,8 +42,8 @@ def test_a_configuration_with_upstreams_is_for_the_bridge(config: Config, wanted
 @pytest.mark.parametrize(
     ("given", "checked"),
     [
-        (["check", "-config", "c.json"], ["-config", "c.json"]),
-        (["check-json", "-timeout", "60s"], ["--output", "json", "-timeout", "60s"]),
+        (["check", "-config", "c.json"], ["--config", "c.json"]),
+        (["check-json", "-timeout", "60s"], ["--output", "json", "--timeout", "60s"]),
     ],
 )
 def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def test_it_is_written_where_the_users_manager_looks_but_not_over_somebody_elses
     ("arguments", "said"),
     [
         (["--name", "../x"], "is no name of a unit"),
-        (["--environment-file", "none"], "--environment-file none: no such file"),
+        (["--environment-file", "none"], "none: cannot be read: No such file"),
         (["--config", "none.yaml"], "none.yaml: no such file"),
         (["--flag", "two\nlines"], "cannot stand in a unit"),
     ],
