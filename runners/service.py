@@ -11,6 +11,7 @@ import json
 import os
 import ssl
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -245,9 +246,9 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     if record is not None and processes.is_alive(record.process):
         _print(place, record, _health_of(place, record.pid))
         return OK
-    if stranger is not None and (not stranger.url or _health(stranger.url) is not None):
+    if stranger is not None and (health := _health_of(place, stranger.pid)) != (stranger.url, None):
         print(f"running: process {stranger.pid}, not started by this command{_memory(stranger.pid)}")
-        _print_health(stranger.url, _health(stranger.url))
+        _print_health(*health)
         return OK
     if record is not None:
         print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
@@ -298,16 +299,24 @@ def _health_of(place: Place, pid: int) -> tuple[str, Health]:
 
 
 def _health(url: str) -> Health:
-    """What a gateway on this machine says of itself. Nothing secret is sent, so its certificate may be anybody's."""
+    """What a gateway on this machine says of itself, nothing where it has been told to refuse us; ``None`` where it
+    does not answer. Nothing secret is sent, so its certificate may be anybody's."""
     trusting = ssl.create_default_context()
     trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
     try:
-        with direct.open(f"{url}/health", timeout=HEALTH) as answer:
+        with direct.open(f"{_reachable(url)}/health", timeout=HEALTH) as answer:
             told = json.load(answer)
+    except urllib.error.HTTPError:
+        return {}
     except (OSError, ValueError):
         return None
-    return told if isinstance(told, dict) else None
+    return told if isinstance(told, dict) else {}
+
+
+def _reachable(url: str) -> str:
+    """The URL for a client on this machine: all interfaces are no address to go to."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]]] = {
