@@ -11,6 +11,7 @@ import fcntl
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -68,14 +69,18 @@ class Place:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Alone with these files; waits for whoever has them.
+        """Alone with these files; waits for whoever has them, and says so.
 
         :raises OSError: the directory or the lock cannot be made
         """
         private.directory(self.directory)
         fd = os.open(self.directory / "service.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                print("waiting for another command about this service", file=sys.stderr)
+                fcntl.flock(fd, fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)

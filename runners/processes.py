@@ -125,7 +125,11 @@ def _asked(pid: int, column: str) -> str | None:
     """What ``ps`` says of a process."""
     try:
         said = subprocess.run(
-            ["ps", "-o", "state=", "-o", f"{column}=", "-p", str(pid)], capture_output=True, text=True, check=False
+            ["ps", "-o", "state=", "-o", f"{column}=", "-p", str(pid)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "LC_ALL": "C", "TZ": "UTC"},  # a date, which is to be the same for everybody who asks
         ).stdout
     except OSError:
         return None

@@ -7,6 +7,7 @@ Exit statuses are those of the Linux Standard Base for init scripts: 0 done, or 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import ssl
@@ -29,6 +30,8 @@ from runners.background import DidNotStart, Place, Record
 OK, FAILED, NOT_RUNNING = 0, 1, 3
 DEAD: Final = 1
 """``status`` of a service that has ended although nobody stopped it."""
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it."""
 RUNNERS: Final = ("gateway", "bridge")
 HANDED_OVER: Final = {"check": (), "check-json": ("--output", "json")}
 """Commands that are those of `runners.check`, with these flags before those that were given."""
@@ -48,6 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from runners import units
 
         return units.main(given[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # logs hold anything, whatever the locale
     before, given = _environment().parse_known_args(options.two_dashes(given))
     try:
         if before.environment_file is not None:
@@ -58,6 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as problem:
         print(f"{given[0]}: {problem}", file=sys.stderr)
         return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _do(given: Sequence[str]) -> int:

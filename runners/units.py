@@ -37,7 +37,6 @@ ALWAYS: Final = (
     "RestrictRealtime=yes",
     "RestrictSUIDSGID=yes",
     "SystemCallArchitectures=native",
-    "UMask=0077",
 )
 """Protection that a service manager of a user has, too."""
 OF_SYSTEM: Final = (
@@ -83,7 +82,7 @@ class Unit:
         if self.environment_file is not None:
             yield f"EnvironmentFile={escaped(str(self.environment_file))}"
         yield from ("Restart=on-failure", "RestartSec=5", "RestartPreventExitStatus=2")
-        yield from ("KillMode=mixed", f"TimeoutStopSec={self.stop:g}", "LimitNOFILE=65536")
+        yield from ("KillMode=mixed", f"TimeoutStopSec={self.stop:g}")
         yield from ALWAYS
         yield from OF_SYSTEM if self.system else ()
         yield from ("", "[Install]", f"WantedBy={'multi-user' if self.system else 'default'}.target")

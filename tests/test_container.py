@@ -114,7 +114,7 @@ def test_services_are_the_image_with_a_configuration_where_it_is_looked_for(name
     assert int(service["stop_grace_period"].removesuffix("s")) > Config().shutdown_timeout + ENDING
 
 
-@pytest.mark.requirement("6.container")
+@pytest.mark.requirement("6.container", "feature.144")
 def test_every_runner_that_is_run_is_there() -> None:
     """The bridge listens on loopback, in its container: otherwise its health could not be told."""
     commands = [service["command"] for service in SERVICES.values() if "command" in service]

@@ -135,7 +135,7 @@ def test_run_local_does_what_that_of_000_did(tmp_path: Path) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.requirement("6.init")
+@pytest.mark.requirement("6.init", "feature.144")
 def test_a_wheel_brings_the_examples(tmp_path: Path) -> None:
     wheel = wheels.make(tmp_path)
     target = tmp_path / "installed"

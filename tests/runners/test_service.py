@@ -59,6 +59,18 @@ def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch:
     assert seen == [checked]
 
 
+@pytest.mark.parametrize(
+    ("url", "reachable"),
+    [
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("https://[::]:8080", "https://[::1]:8080"),
+        ("http://192.0.2.1:8080", "http://192.0.2.1:8080"),
+    ],
+)
+def test_a_gateway_on_all_interfaces_is_asked_on_loopback(url: str, reachable: str) -> None:
+    assert service._reachable(url) == reachable
+
+
 @pytest.mark.parametrize("given", [[], ["begin"], ["stop", "--port", "1"], ["logs", "-n", "many"]], ids=str)
 def test_wrong_usage_ends_with_2(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -253,6 +265,29 @@ def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: 
     assert status.returncode == 0
     assert f"running: process {foreground.pid}, not started by this command" in status.stdout
     assert (stopped.returncode, "stop it where it was started" in stopped.stderr) == (1, True)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> None:
+    """It is up although its upstream is not: that is dialled for ever. The token is nobody's to see."""
+    upstream = {"name": "cloud", "endpoint": f"ws://127.0.0.1:{free_port()}/?token=${{TOKEN}}"}
+    installed.configure(servers={}, upstreams=[upstream])
+    (installed.folder / ".env").write_text("TOKEN=hunter2\n")
+    variables = ("--environment-file", ".env")
+
+    started, silent = installed("start", *variables), installed("status", *variables)
+    restarted, status = installed("restart", *variables, "-port", "0"), installed("status", *variables)
+    logs, stopped = installed("logs", *variables), installed("stop", *variables)
+
+    printed = [started, silent, restarted, status, logs, stopped]
+    assert [each.returncode for each in printed] == [0] * len(printed), printed
+    assert ", bridge, log " in started.stdout
+    assert "  runner    bridge\n" in silent.stdout
+    assert "upstream" not in silent.stdout, "it does not listen, so nobody can ask it"
+    assert "  listening http://127.0.0.1:" in status.stdout
+    assert "  upstream  cloud: " in status.stdout
+    assert "hunter2" not in "".join(each.stdout + each.stderr for each in printed)
 
 
 @pytest.mark.real
