@@ -169,6 +169,10 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
             return OK
         print(f"give each its own 'state_dir': both have {place.directory}", file=sys.stderr)
         return FAILED
+    stranger = _stranger(place)
+    if stranger is not None:
+        print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
+        return FAILED
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
     runner, before = runner_of(loaded.config, flags.runner), background.size(place.log)
@@ -249,13 +253,14 @@ def _none_of(passed_on: Sequence[str]) -> None:
 def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     _none_of(passed_on)
     place = _place(flags)
-    record, stranger = place.record(), _stranger(place)
+    record = place.record()
     if record is not None and processes.is_alive(record.process):
         _print(place, record, _health_of(place, record.pid))
         return OK
-    if stranger is not None and (health := _health_of(place, stranger.pid)) != (stranger.url, None):
-        print(f"running: process {stranger.pid}, not started by this command{_memory(stranger.pid)}")
-        _print_health(*health)
+    stranger = _stranger(place)
+    if stranger is not None:
+        print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
+        _print_health(stranger.url, _health(stranger.url))
         return OK
     if record is not None:
         print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
@@ -294,9 +299,12 @@ def _memory(pid: int) -> str:
 
 
 def _stranger(place: Place) -> statefile.State | None:
-    """A runner with the same directory that somebody else has started, a service manager perhaps."""
+    """A runner with the same directory that somebody else has started, a service manager perhaps, and that answers:
+    the number alone may be that of another process by now."""
     state = statefile.read(place.directory / statefile.NAME)
-    return state if state is not None and statefile.is_alive(state.pid) else None
+    if state is None or not statefile.is_alive(state.pid) or _health(state.url) is None:
+        return None
+    return state
 
 
 def _health_of(place: Place, pid: int) -> tuple[str, Health]:

@@ -2131,6 +2131,7 @@ PROMISES = (
         "tests/runners/test_service.py::test_a_configuration_gone_bad_keeps_nobody_from_stopping",
         "tests/runners/test_service.py::test_a_gateway_that_somebody_else_started_is_seen_and_left_alone",
         "tests/runners/test_service.py::test_a_bridge_is_started_where_there_are_upstreams",
+        "tests/runners/test_service.py::test_what_a_dead_gateway_left_behind_is_of_none_that_runs",
         "tests/runners/test_service.py::test_logs_are_followed",
         "tests/runners/test_units.py::test_a_unit_ends_children_reloads_and_does_not_repeat_a_bad_configuration",
         "tests/runners/test_units.py::test_systemd_finds_nothing_wrong",

@@ -257,13 +257,15 @@ def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: 
     ) as foreground:
         assert foreground.stderr is not None
         assert foreground.stderr.readline().startswith("listening on ")
-        status, stopped = installed("status"), installed("stop")
+        status, started, stopped = installed("status"), installed("start"), installed("stop")
         foreground.send_signal(signal.SIGINT)
         foreground.communicate(timeout=30)
 
     assert foreground.returncode == 0
     assert status.returncode == 0
-    assert f"running: process {foreground.pid}, not started by this command" in status.stdout
+    assert status.stdout.startswith(f"running: process {foreground.pid}, ")
+    assert ", not started by this command\n  listening http://127.0.0.1:" in status.stdout
+    assert (started.returncode, "already running" in started.stderr) == (1, True)
     assert (stopped.returncode, "stop it where it was started" in stopped.stderr) == (1, True)
 
 
@@ -288,6 +290,28 @@ def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> 
     assert "  listening http://127.0.0.1:" in status.stdout
     assert "  upstream  cloud: " in status.stdout
     assert "hunter2" not in "".join(each.stdout + each.stderr for each in printed)
+
+
+@pytest.mark.requirement("6.service")
+def test_what_a_dead_gateway_left_behind_is_of_none_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its number is that of a living process now, which is none of ours: nobody answers at its URL."""
+    (tmp_path / "mcp-gateway.json").write_text(json.dumps({"state_dir": "state"}))
+    state = {
+        "pid": os.getpid(),
+        "url": f"http://127.0.0.1:{free_port()}",
+        "version": "1",
+        "started": "",
+        "config": None,
+    }
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/gateway.json").write_text(json.dumps(state))
+    monkeypatch.chdir(tmp_path)
+
+    assert service.main(["status"]) == 3
+    assert service.main(["stop"]) == 0
+    assert capsys.readouterr().out == "not running\nnot running\n"
 
 
 @pytest.mark.real
