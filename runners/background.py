@@ -120,6 +120,7 @@ def start(
     It goes on when this process ends. One that is not up within ``patience`` seconds is ended again.
 
     :raises DidNotStart: the log says why
+    :raises OSError: a file cannot be written; nothing runs then
     """
     with readiness.Awaited() as news, _log(place) as log:
         child = subprocess.Popen(
@@ -134,7 +135,12 @@ def start(
         if born is not None:
             started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
             record = Record(child.pid, born.born, runner, config, shutdown_timeout, started)
-            place.write(record)
+            try:
+                place.write(record)
+            except OSError:
+                child.kill()  # nobody could find it again
+                child.wait()
+                raise
             deadline = time.monotonic() + patience
             while child.poll() is None and time.monotonic() < deadline:
                 if news.said(_LOOK):

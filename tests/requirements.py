@@ -2119,6 +2119,7 @@ PROMISES = (
         "tests/runners/test_background.py::test_its_files_are_nobody_elses",
         "tests/runners/test_background.py::test_what_does_not_end_is_killed",
         "tests/runners/test_background.py::test_what_does_not_come_up_says_why_and_leaves_nothing",
+        "tests/runners/test_background.py::test_what_cannot_be_put_on_record_does_not_run",
         "tests/runners/test_background.py::test_a_record_whose_number_was_given_to_another_process_is_of_none_that_runs",
         "tests/runners/test_processes.py::test_another_process_of_the_same_number_is_left_alone",
         "tests/runners/test_service.py::test_a_configuration_with_upstreams_is_for_the_bridge",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -91,6 +92,21 @@ def test_what_does_not_come_up_says_why_and_leaves_nothing(program: str, said: s
 
     assert str(problem.value) == said
     assert Place(tmp_path / "state").record() is None
+
+
+@pytest.mark.requirement("6.service")
+def test_what_cannot_be_put_on_record_does_not_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pids: list[int] = []
+
+    def full(place: Place, record: Record) -> None:
+        pids.append(record.pid)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Place, "write", full)
+
+    with pytest.raises(OSError, match="No space left"):
+        start(tmp_path, WAITS)
+    assert [processes.find(pid) for pid in pids] == [None]
 
 
 @pytest.mark.requirement("6.service")
