@@ -13,26 +13,26 @@ from runners import environment
 def test_what_a_file_may_hold(tmp_path: Path) -> None:
     file = tmp_path / ".env"
     file.write_text(
-        "\ufeff# a comment\n; another\n\n"
+        "\ufeff# a comment\n\n"
         "MCP_ENDPOINT=wss://cloud.example/?token=a=b#c\r\n"
         'export KEY = "two words"\n'
-        "ONE='$NOT_REPLACED'\n"
+        "ONE='$NOT_REPLACED ${NOR_THIS}'\n"
         "EMPTY=\n"
-        "QUOTE='\n"
+        "LAST=value # a remark"
     )
 
     assert environment.read(file) == {
         "MCP_ENDPOINT": "wss://cloud.example/?token=a=b#c",
         "KEY": "two words",
-        "ONE": "$NOT_REPLACED",
+        "ONE": "$NOT_REPLACED ${NOR_THIS}",
         "EMPTY": "",
-        "QUOTE": "'",
+        "LAST": "value",
     }
 
 
 def test_what_is_no_variable_is_told_by_line_and_not_shown(tmp_path: Path) -> None:
     file = tmp_path / ".env"
-    file.write_text("A=1\nhunter2\n1B=hunter2\n")
+    file.write_text("A=1\nhunter2\nB='hunter2\n")
 
     with pytest.raises(ConfigError) as problem:
         environment.read(file)
