@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
     parser.add_argument("-n", "--lines", type=_count, default=LINES, help=f"logs: how many (default {LINES})")
     parser.add_argument(
-        "--wait", type=durations.parse, default=PATIENCE, metavar="TIME", help="start: until it is up (default 30s)"
+        "--wait", type=options.seconds, default=PATIENCE, metavar="TIME", help="start: until it is up (default 30s)"
     )
     return parser
 
