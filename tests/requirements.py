@@ -2172,9 +2172,9 @@ PROMISES = (
     promise(
         "6.docs",
         "how-to in English and Chinese",
-        "tests/test_docs.py::test_configurations_load",
-        "tests/test_docs.py::test_commands_and_their_flags_exist",
-        "tests/test_docs.py::test_both_languages_have_the_same_examples_and_sections",
+        "tests/test_how_tos.py::test_configurations_load",
+        "tests/test_how_tos.py::test_commands_and_their_flags_exist",
+        "tests/test_how_tos.py::test_both_languages_have_the_same_examples_and_sections",
     ),
     promise(
         "6.bad",
