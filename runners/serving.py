@@ -28,7 +28,7 @@ from mcpgateway.config.proxies import is_loopback
 from mcpgateway.errors import ConfigError
 from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.gateway import Gateway
-from runners import logs, open_files, options, stderr
+from runners import logs, open_files, options, readiness, stderr
 from runners.statefile import State, StateFile
 
 log = logging.getLogger("mcpgateway")
@@ -148,6 +148,7 @@ def _configure_log(given: argparse.Namespace, config: Config) -> None:
 async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wanted) -> None:
     stop, config = trio.Event(), wanted.config
     file = StateFile(config.state_dir)
+    ready = readiness.taken(os.environ)
     attached = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as nohup has it
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as ending,
@@ -166,7 +167,7 @@ async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wa
                 names = [upstream.name for upstream in config.upstreams if upstream.enabled]
                 if names:
                     stderr.line(f"dialling {', '.join(names)}")
-                signals.start_soon(Reloads(given, read, service, file, stop, attached).obey, reloading)
+                signals.start_soon(Reloads(given, read, service, file, stop, attached).obey, reloading, ready)
             signals.cancel_scope.cancel(reason="the gateway has ended")
     file.remove()
 
@@ -205,9 +206,10 @@ class Reloads:
         self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._attached = attached
 
-    async def obey(self, received: AsyncIterator[int]) -> None:
-        """Write the state file, then reload at every signal, for ever."""
+    async def obey(self, received: AsyncIterator[int], ready: Callable[[], None]) -> None:
+        """Write the state file, tell whoever waits that all is ready, then reload at every signal, for ever."""
         await _in_thread(self._note)
+        ready()
         async for _ in received:
             if self._stop.is_set():
                 log.info("SIGHUP: not reloading, the gateway is ending")
