@@ -1,20 +1,57 @@
-"""``python -m runners.bridge``: many MCP servers, brought to the WebSockets of AI clouds that it dials."""
+"""``python -m runners.bridge``: many MCP servers, brought to the WebSockets of AI clouds that it dials.
+
+It can stand in for ``mcp_pipe.py`` too: without upstreams in the file, ``MCP_ENDPOINT`` is dialled, which may come from
+``.env`` in the working directory, and an argument names the one server, or Python script, to be shown there.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
 
+from mcpgateway.config import pipe
 from mcpgateway.config.loading import Loaded
 from mcpgateway.errors import ConfigError
-from runners import serving
+from runners import options, serving
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Dial the upstreams of a configuration; see `runners.serving.main`."""
     parser = serving.parser("bridge", "Many MCP servers behind the WebSocket endpoints of AI clouds.")
-    return serving.main(serving.Runner(parser, listens), arguments)
+    parser.add_argument(
+        "target", nargs="?", help="show only this server of the configuration, or this Python script, to MCP_ENDPOINT"
+    )
+    return serving.main(serving.Runner(parser, listens, partial(find, dict(os.environ))), arguments)
+
+
+def find(environment: Mapping[str, str], given: argparse.Namespace) -> Loaded:
+    """The configuration as it is now, with ``.env`` in the process's environment.
+
+    ``environment`` is that of the start: what it sets wins over ``.env``, whose variables may change until a reload.
+
+    :raises ConfigError: there is none, it is bad, or it says of nothing that it is to be dialled
+    """
+    os.environ.update(pipe.environment(environment, _dotenv()))
+    target = vars(given).get("target")  # a check has none
+    if target is None:
+        loaded = options.named_configuration(given)
+    else:
+        found = options.look_for_configuration(given.config, demo=given.demo)
+        loaded = pipe.targeted(found, target, is_file=os.path.isfile, python=sys.executable)
+    return pipe.bridged(loaded, os.environ)
+
+
+def _dotenv() -> str | None:
+    try:
+        return Path(".env").read_text("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return None
+    except OSError as problem:
+        raise ConfigError([f".env: cannot be read: {problem.strerror}"]) from None
 
 
 def listens(given: argparse.Namespace, loaded: Loaded) -> bool:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -20,6 +20,7 @@ from mcpgateway.app import open_gateway
 from mcpgateway.calls.listing import fetch
 from mcpgateway.catalog.items import Kind
 from mcpgateway.config.explain import describe
+from mcpgateway.config.loading import Loaded
 from mcpgateway.config.masking import secrets_in, without
 from mcpgateway.config.model import Config, ServerConfig
 from mcpgateway.errors import ConfigError, GatewayError
@@ -46,8 +47,12 @@ INTERRUPTED: Final = 130
 """The exit status after Ctrl-C, as shells have it."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Check and print; 0, or with ``--strict`` 1 if a server failed.
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    find: Callable[[argparse.Namespace], Loaded] = options.named_configuration,
+) -> int:
+    """Check and print; 0, or with ``--strict`` 1 if a server failed. ``find`` gives the configuration.
 
     A configuration that cannot be used ends it with 2, as it does any runner; asked for with ``-check``, as users of
     dlmufei/mcp-gateway do, with what they know: ``Error: …`` and 1.
@@ -55,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = options.two_dashes(sys.argv[1:] if arguments is None else arguments)
     given = _parse([flag for flag in flags if flag != "--check"])
     try:
-        return _check_and_print(given)
+        return _check_and_print(given, find(given))
     except ConfigError as problem:
         if "--check" not in flags:
             options.fail(str(problem))
@@ -67,8 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
-def _check_and_print(given: argparse.Namespace) -> int:
-    loaded = options.find_configuration(given.config, demo=given.demo)
+def _check_and_print(given: argparse.Namespace, loaded: Loaded) -> int:
     config = loaded.config
     logs.configure(given.log_level or "error", given.log_format or config.logging.format)
     for warning in _odd(given.output, loaded.warnings):

@@ -103,11 +103,27 @@ def find_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
 
     :raises ConfigError: there is none, or it is bad
     """
+    found = look_for_configuration(explicit, demo=demo)
+    if found is None:
+        raise ConfigError([explain_places(cwd=Path(), home=Path.home())])
+    return found
+
+
+def named_configuration(given: argparse.Namespace) -> Loaded:
+    """As `find_configuration`, by the options that every runner has."""
+    return find_configuration(given.config, demo=given.demo)
+
+
+def look_for_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded | None:
+    """As `find_configuration`, but ``None`` where nobody names a file and there is none.
+
+    :raises ConfigError: it is bad
+    """
     if demo and explicit is None:
         return Loaded(Config(servers=DEMO), [])
     path = find(explicit, env=os.environ, cwd=Path(), home=Path.home())
     if path is None:
-        raise ConfigError([explain_places(cwd=Path(), home=Path.home())])
+        return None
     loaded = load(path, env=os.environ)
     config = loaded.config
     return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)

@@ -45,6 +45,11 @@ class Runner:
 
     :raises ConfigError: this is no configuration for the runner
     """
+    find: Callable[[argparse.Namespace], Loaded] = options.named_configuration
+    """Finds and reads the configuration, at the start and at every reload.
+
+    :raises ConfigError: there is none, or it is bad
+    """
 
 
 @attrs.frozen
@@ -65,7 +70,7 @@ def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
     if "--check" in flags:
         from runners import check
 
-        return check.main(flags)
+        return check.main(flags, find=runner.find)
     given = runner.parser.parse_args(flags)
     read = partial(_read, runner, given)
     try:
@@ -114,7 +119,7 @@ def _read(runner: Runner, given: argparse.Namespace) -> Wanted:
 
     :raises ConfigError: it is bad, or does not go with the flags or the runner
     """
-    loaded = options.find_configuration(given.config, demo=given.demo)
+    loaded = runner.find(given)
     listening = runner.listens(given, loaded)
     config = overridden(loaded.config, given)
     return Wanted(open_files.fitted(config) if listening else config, listening, loaded.warnings)

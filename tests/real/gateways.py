@@ -93,7 +93,9 @@ class Log:
 
 
 @contextmanager
-def process(runner: str, *arguments: str, env: Mapping[str, str] | None = None, says: str) -> Iterator[GatewayProcess]:
+def process(
+    runner: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, says: str
+) -> Iterator[GatewayProcess]:
     """A runner that has said something; its ``url`` is what follows on that line. Killed at the end if need be."""
     began = time.monotonic()
     started = subprocess.Popen(
@@ -102,6 +104,7 @@ def process(runner: str, *arguments: str, env: Mapping[str, str] | None = None, 
         stderr=subprocess.PIPE,
         text=True,
         env={**environment(), **(env or {})},
+        cwd=cwd,
         start_new_session=True,
     )
     assert started.stderr is not None

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcpgateway.config.loading import Loaded
-from mcpgateway.config.model import Config, Metrics, Secret, UpstreamConfig
+from mcpgateway.config.model import Config, Metrics, Secret, StdioServer, UpstreamConfig
 from mcpgateway.errors import ConfigError
 from runners import bridge, serving
 from tests.real.bridges import bridge as bridging
 from tests.real.bridges import clouds
+from tests.real.gateways import process
 from tests.runners.held import Held
 
 UPSTREAM = UpstreamConfig("cloud", Secret("ws://cloud.example/?token=t"))
@@ -70,6 +74,46 @@ def test_it_hands_over_to_the_check(flag: str, tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out
 
 
+@pytest.mark.requirement("6.config")
+def test_dotenv_may_change_until_a_reload_but_the_environment_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"SET": "in the environment"})
+    (tmp_path / "c.json").write_text('{"mcpServers": {"a": {"command": "${SET}", "args": ["${TOKEN}"]}}}')
+    find = partial(bridge.find, dict(os.environ), given("--config", "c.json"))
+
+    seen = []
+    for token in "one", "two":
+        (tmp_path / ".env").write_text(f"MCP_ENDPOINT=wss://cloud.example/?token={token}\nTOKEN={token}\nSET=in .env")
+        config = find().config
+        server = config.servers["a"]
+        assert isinstance(server, StdioServer)
+        seen.append((server.command, *server.args, config.upstreams[0].endpoint.reveal()))
+
+    assert seen == [("in the environment", token, f"wss://cloud.example/?token={token}") for token in ("one", "two")]
+
+
+@pytest.mark.parametrize("flags", [["--demo", "clock"], ["script.py"]])
+def test_a_target_needs_no_file(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MCP_ENDPOINT", "wss://cloud.example/?token=t")
+    (tmp_path / "script.py").touch()
+    parser = serving.parser("bridge", "")
+    parser.add_argument("target", nargs="?")
+
+    config = bridge.find(dict(os.environ), parser.parse_args(flags)).config
+    assert list(config.servers) == [flags[-1].removesuffix(".py")]
+
+
+def test_a_file_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    with pytest.raises(ConfigError, match=r"^\.env: cannot be read: Is a directory$"):
+        bridge.find({}, given())
+
+
 # ---- as a process ----------------------------------------------------------------------------------------------------
 
 
@@ -122,4 +166,29 @@ def test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothin
         assert far.told('"/ask/2/", "initialize"')["ping"] == {}
         near.process.send_signal(signal.SIGTERM)
         assert near.ended() == 0
+    assert "SECRET" not in str(near.log)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.config", "feature.3")
+@pytest.mark.parametrize("argument", [None, "clock", "script.py"])
+def test_what_mcp_pipe_py_was_given_does(argument: str | None, tmp_path: Path) -> None:
+    servers = {
+        name: {"type": "stdio", "command": sys.executable, "args": ["-m", f"mcpgateway.demo.{name}"]}
+        for name in ("clock", "notes")
+    }
+    (tmp_path / "mcp_config.json").write_text(json.dumps({"mcpServers": servers}))
+    (tmp_path / "script.py").write_text(
+        "import runpy\nrunpy.run_module('mcpgateway.demo.clock', run_name='__main__')\n"
+    )
+    with clouds() as far:
+        endpoint = f"ws://127.0.0.1:{far.port}/ask/1/?token=SECRET"
+        (tmp_path / ".env").write_text(f"MCP_ENDPOINT='{endpoint}'\n")
+        arguments = [argument] if argument else []
+        with process("runners.bridge", *arguments, cwd=tmp_path, says="dialling ") as near:
+            tools = far.told('"tools"')["tools"]
+            near.process.send_signal(signal.SIGTERM)
+            assert near.ended() == 0
+    assert "now" in tools
+    assert ("search" in tools) is (argument is None)
     assert "SECRET" not in str(near.log)
