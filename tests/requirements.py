@@ -1938,6 +1938,7 @@ PROMISES = (
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",
         "tests/web/test_routes.py::test_health_says_how_upstreams_are_and_not_where",
         "tests/wire/test_websocket_client.py::test_what_comes_with_the_handshake_is_not_lost",
+        "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
     ),
     promise(
         "6.reconnect",
@@ -1959,6 +1960,7 @@ PROMISES = (
         "ping and pong deadline find a half-open peer",
         "tests/fronts/test_upstream.py::test_it_is_pinged_and_a_cloud_that_does_not_answer_is_gone",
         "tests/fronts/test_upstream.py::test_whatever_a_cloud_says_shows_that_it_is_there",
+        "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
     ),
     promise(
         "6.impatient",
