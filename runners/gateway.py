@@ -11,7 +11,7 @@ from runners import serving
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve clients over HTTP; see `runners.serving.main`."""
     parser = serving.parser("gateway", "Many MCP servers behind one HTTP endpoint.")
-    return serving.main(serving.Runner(parser, lambda given, loaded: True), arguments)
+    return serving.main(serving.Runner(parser, serving.load, lambda given, loaded: True), arguments)
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class Runner:
     """What distinguishes one runner from the other."""
 
     parser: argparse.ArgumentParser
+    load: Callable[[argparse.Namespace], Loaded]
+    """The configuration as it is now.
+
+    :raises ConfigError: there is none, or it is bad
+    """
     listens: Callable[[argparse.Namespace, Loaded], bool]
     """Whether clients are to be served over HTTP.
 
@@ -85,6 +90,11 @@ def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def load(given: argparse.Namespace) -> Loaded:
+    """The configuration that the flags, the environment or the lookup name; see `Runner.load`."""
+    return options.find_configuration(given.config, demo=given.demo)
+
+
 def parser(name: str, description: str) -> argparse.ArgumentParser:
     """The flags of a runner that serves."""
     made = options.parser(name, description)
@@ -114,7 +124,7 @@ def _read(runner: Runner, given: argparse.Namespace) -> Wanted:
 
     :raises ConfigError: it is bad, or does not go with the flags or the runner
     """
-    loaded = options.find_configuration(given.config, demo=given.demo)
+    loaded = runner.load(given)
     listening = runner.listens(given, loaded)
     config = overridden(loaded.config, given)
     return Wanted(open_files.fitted(config) if listening else config, listening, loaded.warnings)

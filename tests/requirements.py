@@ -1997,6 +1997,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_a_reload_dials_what_has_changed_and_leaves_the_others_their_connections",
         "tests/fronts/test_upstream.py::test_a_changed_upstream_answers_what_it_has_and_is_dialled_when_its_former_connection_has_ended",
         "tests/runners/test_bridge.py::test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothing",
+        "tests/runners/test_bridge.py::test_a_dotenv_is_read_again_with_the_configuration",
     ),
     promise(
         "6.drain",
@@ -2025,6 +2026,8 @@ PROMISES = (
         "tests/config/test_pipe.py::test_else_it_is_a_script",
         "tests/config/test_pipe.py::test_a_variable_that_is_set_wins_over_the_file_even_if_empty",
         "tests/test_durations.py::test_parse_as_go_does",
+        "tests/runners/test_bridge.py::test_a_desktop_file_and_a_dotenv_are_enough",
+        "tests/runners/test_bridge.py::test_an_argument_names_a_server_or_a_script",
     ),
     promise(
         "6.check.text",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from mcpgateway.config.loading import Loaded
-from mcpgateway.config.model import Config, Metrics, Secret, UpstreamConfig
+from mcpgateway.config.model import Config, Metrics, Secret, StdioServer, UpstreamConfig
 from mcpgateway.errors import ConfigError
 from runners import bridge, serving
 from tests.real.bridges import bridge as bridging
@@ -68,6 +69,73 @@ def test_it_hands_over_to_the_check(flag: str, tmp_path: Path, capsys: pytest.Ca
     file.write_text('{"servers": {}}')
     assert bridge.main([flag, "-config", str(file)]) == 0
     assert capsys.readouterr().out
+
+
+# ---- as mcp_pipe.py had it -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory of our own, and an environment that is put back."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("MCP_ENDPOINT", "MCP_LOG_LEVEL", "MCP_CONFIG", "MCP_GATEWAY_CONFIG"):
+        monkeypatch.setenv(name, "")  # so that what the bridge sets is put back
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def loaded(*flags: str) -> Config:
+    parser = serving.parser("bridge", "")
+    parser.add_argument("target", nargs="?")
+    return bridge.load(dict(os.environ), parser.parse_args(flags)).config
+
+
+@pytest.mark.requirement("6.config")
+def test_a_desktop_file_and_a_dotenv_are_enough(folder: Path) -> None:
+    (folder / "mcp_config.json").write_text('{"mcpServers": {"calc": {"command": "calc"}, "b": {"command": "b"}}}')
+    (folder / ".env").write_text("MCP_ENDPOINT=wss://cloud.example/?token=one\nMCP_LOG_LEVEL=debug\n")
+
+    config = loaded()
+
+    (upstream,) = config.upstreams
+    assert upstream.endpoint.reveal() == "wss://cloud.example/?token=one"
+    assert config.namespaces[upstream.namespace].servers == ("calc", "b")
+    assert config.logging.level == "debug"
+
+
+@pytest.mark.requirement("6.config")
+def test_an_argument_names_a_server_or_a_script(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MCP_ENDPOINT", "wss://cloud.example/?token=one")
+    (folder / "calculator.py").write_text("")
+
+    (script,) = loaded("calculator.py").servers.values()
+    assert isinstance(script, StdioServer)
+    assert script.args == ("calculator.py",)
+    with pytest.raises(ConfigError, match="there is no server 'calc', and no such Python script"):
+        loaded("calc")
+    (folder / "mcp_config.json").write_text('{"mcpServers": {"calc": {"command": "calc"}, "b": {"command": "b"}}}')
+    assert list(loaded("calc").servers) == ["calc"]
+
+
+@pytest.mark.requirement("6.reload")
+def test_a_dotenv_is_read_again_with_the_configuration(folder: Path) -> None:
+    (folder / "mcp_config.json").write_text('{"mcpServers": {"calc": {"command": "calc"}}}')
+    began = dict(os.environ)
+    parser = serving.parser("bridge", "")
+    parser.add_argument("target", nargs="?")
+    endpoints = []
+    for token in ("one", "two"):
+        (folder / ".env").write_text(f"MCP_ENDPOINT=wss://cloud.example/?token={token}\n")
+        (upstream,) = bridge.load(began, parser.parse_args([])).config.upstreams
+        endpoints.append(upstream.endpoint.reveal()[-3:])
+    assert endpoints == ["one", "two"]
+
+
+def test_a_dotenv_that_is_no_text_is_named(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"A=\xff")
+    with pytest.raises(ConfigError, match=r"\.env: not UTF-8"):
+        loaded()
 
 
 # ---- as a process ----------------------------------------------------------------------------------------------------
