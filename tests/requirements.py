@@ -2112,11 +2112,6 @@ PROMISES = (
         "tests/fronts/test_state.py::test_it_refuses_foreign_hosts_and_origins",
         "tests/fronts/test_upstream_watched.py::test_metrics_tell_how_upstreams_are",
     ),
-    promise("6.service", "service and remote runners, systemd unit", later=ISSUE_6),
-    promise("6.examples", "example files by runners.init; Dockerfile and compose file", later=ISSUE_6),
-    promise("6.docs", "how-to in English and Chinese", later=ISSUE_6),
-    promise("6.logs", "text and JSON logs, working levels, redacted payloads", later=ISSUE_6),
-    promise("6.metrics", "Prometheus metrics on their own port", later=ISSUE_6),
     promise(
         "6.service",
         "runners.service: in the background, and as a systemd unit",
