@@ -45,6 +45,13 @@ class Runner:
 
     :raises ConfigError: this is no configuration for the runner
     """
+    read: Callable[[argparse.Namespace], Loaded] = lambda given: options.find_configuration(
+        given.config, demo=given.demo
+    )
+    """The configuration as it is now.
+
+    :raises ConfigError: there is none, or it is bad
+    """
 
 
 @attrs.frozen
@@ -114,7 +121,7 @@ def _read(runner: Runner, given: argparse.Namespace) -> Wanted:
 
     :raises ConfigError: it is bad, or does not go with the flags or the runner
     """
-    loaded = options.find_configuration(given.config, demo=given.demo)
+    loaded = runner.read(given)
     listening = runner.listens(given, loaded)
     config = overridden(loaded.config, given)
     return Wanted(open_files.fitted(config) if listening else config, listening, loaded.warnings)

@@ -2023,6 +2023,8 @@ PROMISES = (
         "tests/config/test_pipe.py::test_else_it_is_a_script",
         "tests/config/test_pipe.py::test_a_variable_that_is_set_wins_over_the_file_even_if_empty",
         "tests/test_durations.py::test_parse_as_go_does",
+        "tests/runners/test_bridge.py::test_it_takes_what_mcp_pipe_took",
+        "tests/runners/test_bridge.py::test_a_reload_takes_a_new_token_from_dotenv",
     ),
     promise(
         "6.check.text",
@@ -2123,6 +2125,7 @@ PROMISES = (
         "tests/runners/test_background.py::test_a_record_whose_number_was_given_to_another_process_is_of_none_that_runs",
         "tests/runners/test_processes.py::test_another_process_of_the_same_number_is_left_alone",
         "tests/runners/test_service.py::test_a_configuration_with_upstreams_is_for_the_bridge",
+        "tests/runners/test_service.py::test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on",
         "tests/runners/test_service.py::test_check_is_handed_over",
         "tests/runners/test_service.py::test_a_gateway_is_started_looked_at_used_restarted_and_stopped",
         "tests/runners/test_service.py::test_of_two_starts_at_once_one_wins",

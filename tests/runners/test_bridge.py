@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Metrics, Secret, UpstreamConfig
 from mcpgateway.errors import ConfigError
 from runners import bridge, serving
+from tests.processes import free_port
+from tests.real import gateways
 from tests.real.bridges import bridge as bridging
 from tests.real.bridges import clouds
 from tests.runners.held import Held
@@ -47,6 +51,61 @@ def test_without_an_upstream_it_says_what_is_missing(upstreams: tuple[UpstreamCo
     config = Config(upstreams=upstreams, source="c.yaml")
     with pytest.raises(ConfigError, match=r"c\.yaml: there is no upstream to dial"):
         bridge.listens(given(), Loaded(config, []))
+
+
+def read(*flags: str) -> Config:
+    """The configuration as the bridge takes it, in the working directory."""
+    flagged = argparse.Namespace(**vars(given(*flags[1:])), target=flags[0] or None)
+    return bridge.piped(flagged).config
+
+
+@pytest.mark.requirement("6.config")
+def test_it_takes_what_mcp_pipe_took(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of servers and ``MCP_ENDPOINT``; one server of it; a script, with a file and without."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("MCP_ENDPOINT", UPSTREAM.endpoint.reveal())
+    (tmp_path / "calculator.py").write_text("")
+    script = read("calculator.py")
+    (tmp_path / "mcp_config.json").write_text('{"mcpServers": {"a": {"command": "x"}, "b": {"command": "y"}}}')
+
+    whole, one, beside = read(""), read("b"), read("calculator.py")
+
+    assert [list(each.servers) for each in (whole, one, beside, script)] == [["a", "b"], ["b"], *[["calculator"]] * 2]
+    for each in (whole, one, beside, script):
+        (upstream,) = each.upstreams
+        assert upstream.endpoint == UPSTREAM.endpoint
+        assert each.namespaces[upstream.namespace].servers == tuple(each.servers)
+    with pytest.raises(ConfigError, match="there is no server 'c', and no such Python script"):
+        read("c")
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.config")
+def test_a_reload_takes_a_new_token_from_dotenv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As who starts it has it: the file of mcp_pipe.py, and the endpoint in ``.env``, which then changes."""
+    port = free_port()
+    (tmp_path / "mcp_config.json").write_text('{"mcpServers": {"a": {"command": "no-such-command"}}}')
+    (tmp_path / ".env").write_text(f"MCP_ENDPOINT=ws://127.0.0.1:{port}/?token=hunter2\n")
+    with subprocess.Popen(
+        [sys.executable, "-m", "runners.bridge"],
+        cwd=tmp_path,
+        env={**gateways.environment(), "HOME": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        said = [process.stderr.readline()]
+        (tmp_path / ".env").write_text(f"MCP_ENDPOINT=ws://127.0.0.1:{port}/?token=hunter3\n")
+        process.send_signal(signal.SIGHUP)
+        while "reloaded" not in said[-1] and said[-1]:
+            said.append(process.stderr.readline())
+        process.terminate()
+        said.append(process.communicate(timeout=30)[1])
+
+    assert said[0].startswith("dialling ")
+    assert any("reloaded: " in line and "upstream" in line for line in said), said
+    assert "hunter" not in "".join(said)
 
 
 def test_a_file_without_upstreams_is_one_clear_line_and_status_2(
