@@ -11,12 +11,11 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 
 from mcpgateway.config import pipe
 from mcpgateway.config.loading import Loaded
 from mcpgateway.errors import ConfigError
-from runners import options, serving
+from runners import environment, options, serving
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,14 +27,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return serving.main(serving.Runner(parser, listens, partial(find, dict(os.environ))), arguments)
 
 
-def find(environment: Mapping[str, str], given: argparse.Namespace) -> Loaded:
+def find(inherited: Mapping[str, str], given: argparse.Namespace) -> Loaded:
     """The configuration as it is now, with ``.env`` in the process's environment.
 
-    ``environment`` is that of the start: what it sets wins over ``.env``, whose variables may change until a reload.
+    ``inherited`` is the environment of the start. What it sets wins over ``.env``, which a reload reads again.
 
     :raises ConfigError: there is none, it is bad, or it says of nothing that it is to be dialled
     """
-    os.environ.update(pipe.environment(environment, _dotenv()))
+    os.environ.update(environment.with_dotenv(inherited))  # servers inherit it
     target = vars(given).get("target")  # a check has none
     if target is None:
         loaded = options.named_configuration(given)
@@ -43,15 +42,6 @@ def find(environment: Mapping[str, str], given: argparse.Namespace) -> Loaded:
         found = options.look_for_configuration(given.config, demo=given.demo)
         loaded = pipe.targeted(found, target, is_file=os.path.isfile, python=sys.executable)
     return pipe.bridged(loaded, os.environ)
-
-
-def _dotenv() -> str | None:
-    try:
-        return Path(".env").read_text("utf-8-sig", errors="replace")
-    except FileNotFoundError:
-        return None
-    except OSError as problem:
-        raise ConfigError([f".env: cannot be read: {problem.strerror}"]) from None
 
 
 def listens(given: argparse.Namespace, loaded: Loaded) -> bool:

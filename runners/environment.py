@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
+from mcpgateway.config import pipe
 from mcpgateway.errors import ConfigError
 
 
@@ -27,3 +29,17 @@ def read(path: Path) -> dict[str, str]:
     if wrong:
         raise ConfigError([f"{path}:{line}: expected NAME=value" for line in wrong])
     return {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
+
+
+def with_dotenv(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment with the variables of ``.env`` in the working directory beside it, as ``mcp_pipe.py`` has it.
+
+    :raises ConfigError: the file is there and cannot be read
+    """
+    try:
+        text = Path(".env").read_text("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return dict(env)
+    except OSError as problem:
+        raise ConfigError([f".env: cannot be read: {problem.strerror}"]) from None
+    return pipe.environment(env, text)

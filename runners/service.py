@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mcpgateway import durations
+from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
 from mcpgateway.errors import JSON, ConfigError
@@ -111,13 +112,28 @@ def _count(text: str) -> int:
 # ---- what is meant ---------------------------------------------------------------------------------------------------
 
 
-def runner_of(config: Config, wanted: str | None = None) -> str:
-    """The runner for a configuration."""
-    return wanted or ("bridge" if config.upstreams else "gateway")
+def runner_of(loaded: Loaded, env: Mapping[str, str], wanted: str | None = None) -> str:
+    """The runner for a configuration: the bridge where there is something to dial, by the file, or by ``MCP_ENDPOINT``
+    for a file of desktop clients, as `mcp_pipe.py` has it."""
+    piped = loaded.dialect is Dialect.DESKTOP and env.get("MCP_ENDPOINT")
+    return wanted or ("bridge" if loaded.config.upstreams or piped else "gateway")
 
 
-def _loaded(flags: argparse.Namespace) -> Loaded:
-    return options.find_configuration(flags.config, demo=flags.demo)
+def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
+    """The configuration, read with the variables that the bridge has from ``.env``, and the runner for it. They are not
+    handed on to the runner: it reads them by itself, anew at each reload.
+
+    :raises ConfigError: there is none, or it is bad
+    """
+    inherited = dict(os.environ)
+    env = environment.with_dotenv(inherited)
+    os.environ.update(env)
+    try:
+        loaded = options.find_configuration(flags.config, demo=flags.demo)
+    finally:
+        os.environ.clear()
+        os.environ.update(inherited)
+    return loaded, runner_of(loaded, env, flags.runner)
 
 
 def _place(flags: argparse.Namespace) -> Place:
@@ -127,7 +143,7 @@ def _place(flags: argparse.Namespace) -> Place:
     :raises ConfigError: it is bad, and the service that runs by default was started with another one
     """
     try:
-        return Place(_loaded(flags).config.state_dir)
+        return Place(read(flags)[0].config.state_dir)
     except ConfigError:
         usual = Place(Config().state_dir)
         running = usual.running()
@@ -140,27 +156,27 @@ def runner_arguments(flags: argparse.Namespace, source: str, passed_on: Sequence
     """The flags of the runner itself."""
     named = {"--config": source, "--log-level": flags.log_level, "--log-format": flags.log_format}
     own = [part for flag, value in named.items() if value for part in (flag, value)]
-    return [*own, *(["--demo"] if flags.demo else []), *passed_on]
+    switches = {"--demo": flags.demo, "--log-verbose": flags.log_verbose}
+    return [*own, *(flag for flag, on in switches.items() if on), *passed_on]
 
 
 # ---- commands --------------------------------------------------------------------------------------------------------
 
 
 def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
-    config = _loaded(flags).config
-    run = import_module(f"runners.{runner_of(config, flags.runner)}").main
+    run = import_module(f"runners.{read(flags)[1]}").main
     status: int = run(runner_arguments(flags, str(flags.config or ""), passed_on))
     return status
 
 
 def _start(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
-    loaded = _loaded(flags)
+    loaded, runner = read(flags)
     place = Place(loaded.config.state_dir)
     with place.locked():
-        return _launch(flags, passed_on, loaded, place)
+        return _launch(flags, passed_on, loaded, runner, place)
 
 
-def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, place: Place) -> int:
+def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, runner: str, place: Place) -> int:
     source = str(Path(loaded.config.source).absolute()) if loaded.config.source else ""
     former = place.running()
     if former is not None:
@@ -175,7 +191,7 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         return FAILED
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    runner, before = runner_of(loaded.config, flags.runner), background.size(place.log)
+    before = background.size(place.log)
     try:
         record = background.start(
             place,
@@ -223,10 +239,10 @@ def _end(place: Place) -> int:
 
 def _restart(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Stop and start. What runs goes on if the configuration is bad, which is found out first."""
-    loaded = _loaded(flags)
+    loaded, runner = read(flags)
     place = Place(loaded.config.state_dir)
     with place.locked():
-        return _end(place) or _launch(flags, passed_on, loaded, place)
+        return _end(place) or _launch(flags, passed_on, loaded, runner, place)
 
 
 def _logs(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:

@@ -151,9 +151,9 @@ def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> 
     environment_file: Path | None = given.environment_file
     if environment_file is not None:
         os.environ.update(environment.read(environment_file))
-    config = options.find_configuration(given.config, demo=given.demo).config
+    loaded, runner = service.read(given)
+    config = loaded.config
     source = str(Path(config.source).absolute()) if config.source else ""
-    runner = service.runner_of(config, given.runner)
     arguments = service.runner_arguments(given, source, passed_on)
     owner = given.run_as or os.environ.get("SUDO_USER") or getpass.getuser()
     return Unit(

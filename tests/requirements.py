@@ -1938,6 +1938,7 @@ PROMISES = (
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",
         "tests/web/test_routes.py::test_health_says_how_upstreams_are_and_not_where",
         "tests/wire/test_websocket_client.py::test_what_comes_with_the_handshake_is_not_lost",
+        "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
     ),
     promise(
         "6.reconnect",
@@ -1959,6 +1960,7 @@ PROMISES = (
         "ping and pong deadline find a half-open peer",
         "tests/fronts/test_upstream.py::test_it_is_pinged_and_a_cloud_that_does_not_answer_is_gone",
         "tests/fronts/test_upstream.py::test_whatever_a_cloud_says_shows_that_it_is_there",
+        "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
     ),
     promise(
         "6.impatient",
@@ -2023,6 +2025,8 @@ PROMISES = (
         "tests/config/test_pipe.py::test_else_it_is_a_script",
         "tests/config/test_pipe.py::test_a_variable_that_is_set_wins_over_the_file_even_if_empty",
         "tests/test_durations.py::test_parse_as_go_does",
+        "tests/runners/test_bridge.py::test_dotenv_may_change_until_a_reload_but_the_environment_wins",
+        "tests/runners/test_bridge.py::test_what_mcp_pipe_py_was_given_does",
     ),
     promise(
         "6.check.text",
@@ -2118,6 +2122,7 @@ PROMISES = (
         "tests/runners/test_background.py::test_a_record_whose_number_was_given_to_another_process_is_of_none_that_runs",
         "tests/runners/test_processes.py::test_another_process_of_the_same_number_is_left_alone",
         "tests/runners/test_service.py::test_a_configuration_with_upstreams_is_for_the_bridge",
+        "tests/runners/test_service.py::test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on",
         "tests/runners/test_service.py::test_check_is_handed_over",
         "tests/runners/test_service.py::test_a_gateway_is_started_looked_at_used_restarted_and_stopped",
         "tests/runners/test_service.py::test_of_two_starts_at_once_one_wins",

@@ -170,7 +170,7 @@ def test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothin
 
 
 @pytest.mark.real
-@pytest.mark.requirement("6.config", "feature.3")
+@pytest.mark.requirement("6.config")
 @pytest.mark.parametrize("argument", [None, "clock", "script.py"])
 def test_what_mcp_pipe_py_was_given_does(argument: str | None, tmp_path: Path) -> None:
     servers = {

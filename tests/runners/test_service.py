@@ -14,6 +14,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from mcpgateway.config.dialects import Dialect
+from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Secret, UpstreamConfig
 from runners import check, service
 from runners.__main__ import main
@@ -24,18 +26,41 @@ from tests.runners.held import Held
 UPSTREAM = UpstreamConfig("cloud", Secret("wss://cloud.example/?token=hunter2"))
 
 
+DESKTOP = Loaded(Config(), [], dialect=Dialect.DESKTOP)
+ENDPOINT = {"MCP_ENDPOINT": "wss://cloud.example/"}
+
+
 @pytest.mark.requirement("6.service")
 @pytest.mark.parametrize(
-    ("config", "wanted", "runner"),
+    ("loaded", "env", "wanted", "runner"),
     [
-        (Config(), None, "gateway"),
-        (Config(upstreams=(UPSTREAM,)), None, "bridge"),
-        (Config(upstreams=(UPSTREAM,)), "gateway", "gateway"),
-        (Config(), "bridge", "bridge"),
+        (Loaded(Config(), []), {}, None, "gateway"),
+        (Loaded(Config(), []), ENDPOINT, None, "gateway"),
+        (Loaded(Config(upstreams=(UPSTREAM,)), []), {}, None, "bridge"),
+        (Loaded(Config(upstreams=(UPSTREAM,)), []), {}, "gateway", "gateway"),
+        (DESKTOP, {}, None, "gateway"),
+        (DESKTOP, ENDPOINT, None, "bridge"),
+        (Loaded(Config(), []), {}, "bridge", "bridge"),
     ],
 )
-def test_a_configuration_with_upstreams_is_for_the_bridge(config: Config, wanted: str | None, runner: str) -> None:
-    assert service.runner_of(config, wanted) == runner
+def test_a_configuration_with_upstreams_is_for_the_bridge(
+    loaded: Loaded, env: dict[str, str], wanted: str | None, runner: str
+) -> None:
+    assert service.runner_of(loaded, env, wanted) == runner
+
+
+@pytest.mark.requirement("6.service")
+def test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MCP_ENDPOINT", raising=False)
+    (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://cloud.example/?token=hunter2\n")
+    (tmp_path / "mcp_config.json").write_text('{"mcpServers": {"a": {"command": "x"}}}')
+    flags = service._parser().parse_args(["start"])
+
+    assert service.read(flags)[1] == "bridge"
+    assert "MCP_ENDPOINT" not in os.environ
 
 
 @pytest.mark.requirement("6.service")
