@@ -1939,6 +1939,7 @@ PROMISES = (
         "tests/web/test_routes.py::test_health_says_how_upstreams_are_and_not_where",
         "tests/wire/test_websocket_client.py::test_what_comes_with_the_handshake_is_not_lost",
         "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
+        "tests/fronts/test_upstream.py::test_an_empty_cursor_asks_for_the_first_page",
     ),
     promise(
         "6.reconnect",

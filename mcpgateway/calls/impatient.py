@@ -6,7 +6,7 @@
   a model to read, or with an error to any other request. The server is told to cancel.
 - A reply that is longer than the client takes becomes such an error; a list of tools loses those at its end, for the
   others are of use.
-- It is told of changed tools in the way that it understands.
+- It is told of changed tools in the way that it understands, and may ask for the first of them with an empty cursor.
 
 Calls in flight are kept in the order in which they came, all with the same patience, so that one task that sleeps until
 the oldest is due keeps every deadline: a call costs an entry in a dict.
@@ -39,6 +39,7 @@ log = logging.getLogger("mcpgateway.upstream")
 
 TOOLS_CHANGED: Final = "notifications/tools/list_changed"
 
+_EMPTY: Final = Raw(b'""')
 _ENVELOPE: Final = 256
 """Bytes beside the raw members of a message, at most."""
 
@@ -185,6 +186,8 @@ class View:
         impatience.enter(wait, message)
         if message.method == LISTEN:
             back = self._telling(back)
+        elif message.method == "tools/list":
+            message = _without_empty_cursor(message)
         try:
             reply = await self.namespace.serve(caller, message, wait, back, headers)
         except CallOverdue as problem:
@@ -208,6 +211,8 @@ class View:
             else:
                 done(partial(self._go_on, caller, message, wait, outcome))
 
+        if message.method == "tools/list":
+            message = _without_empty_cursor(message)
         impatience.enter(wait, message)  # before it is begun, for it may be over at once
         if self.namespace.begin(caller, message, wait, headers, settled):
             return True
@@ -253,6 +258,17 @@ class _Telling:
         opening: Callable[[], object] | None = getattr(self._back, "open", None)
         if opening is not None:
             await opening()  # type: ignore[misc]  # a stream's
+
+
+def _without_empty_cursor(message: Message) -> Message:
+    """A listing as MCP has it: xiaozhi's cloud asks for the first page with an empty cursor."""
+    if message.params is None or b'""' not in bytes(message.params):
+        return message
+    params = members_of(message.params)
+    if params.get("cursor") != _EMPTY:
+        return message
+    del params["cursor"]
+    return message.replace(params=raw_of(params))
 
 
 def _length(raw: Raw) -> int:

@@ -29,6 +29,7 @@ from mcpgateway.config.model import (
     Secret,
     UpstreamConfig,
 )
+from mcpgateway.errors import InvalidParams
 from mcpgateway.fronts.dialling import State
 from mcpgateway.fronts.kept_sessions import MOST
 from mcpgateway.fronts.upstream import REMARKS
@@ -141,6 +142,31 @@ async def test_each_upstream_sees_its_own_namespace_under_raw_names(autojump_clo
             assert [tool["name"] for tool in listed] == ["echo"]
             assert "error" in await one.ask(call(2, "big", {"kib": 1}))
             assert "result" in await two.ask(call(3, "big", {"kib": 1}))
+
+
+class Paged(FixtureServer):
+    """Lists its tools on one page, and knows no cursor."""
+
+    def handle(self, message: jsonrpc.Message) -> list[jsonrpc.Message]:
+        if message.method == "tools/list" and b"cursor" in bytes(message.params or b""):
+            return [jsonrpc.error(message.id, InvalidParams("unknown cursor"))]
+        return super().handle(message)
+
+
+@pytest.mark.requirement("6.upstreams")
+@pytest.mark.parametrize("namespace", ["one", "both"])
+@pytest.mark.parametrize("params", [{}, {"cursor": ""}, {"cursor": "", "x": ""}, {"x": ""}])
+async def test_an_empty_cursor_asks_for_the_first_page(
+    params: dict[str, str], namespace: str, autojump_clock: MockClock
+) -> None:
+    """As xiaozhi's cloud has it."""
+    namespaces = {"one": NamespaceConfig("one", ("one",)), "both": NamespaceConfig("both", ("one", "two"))}
+    made = {name: MemoryAdapter(name, Paged) for name in ("one", "two")}
+    async with cloud() as far, bridge(far.upstream(namespace=namespace), adapters=made, namespaces=namespaces):
+        socket = await far.next()
+        await socket.initialize()
+        assert (await socket.ask(request(1, "tools/list", params)))["result"]["tools"]
+        assert "error" in await socket.ask(request(2, "tools/list", {"cursor": "x"}))
 
 
 @pytest.mark.requirement("6.upstreams")
