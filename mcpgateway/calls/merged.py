@@ -91,7 +91,7 @@ class MergedNamespace:
             startup_wait=plan.startup_wait,
             list_timeout=plan.list_timeout,
             soon=changes.soon,
-            changed=partial(changes.renewed, plan.name),
+            changed=partial(changes.renewals.renewed, plan.name),
         )
         self._answers: dict[str, Answer] = {
             "completion/complete": self._complete,
