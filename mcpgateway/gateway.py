@@ -7,6 +7,7 @@ import math
 import os
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 
@@ -81,6 +82,7 @@ class Gateway:
         *,
         embedded: Mapping[str, ServerConfig] | None = None,
     ) -> None:
+        self.began = time.monotonic()
         self._embedded = dict(embedded or {})
         self._adapters = dict(adapters or {})
         self.config = config = self._whole(config)

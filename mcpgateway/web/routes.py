@@ -49,11 +49,10 @@ def handler(
 
 def application(gateway: Gateway, upstreams: Upstreams = tuple, *, alone: bool = False) -> Starlette:
     """The routes as an ASGI application; see `handler`."""
-    began = time.monotonic()
     writers = trio.CapacityLimiter(1)
 
     async def health(request: Request) -> Response:
-        return JSONResponse(_health(gateway, upstreams(), time.monotonic() - began))
+        return JSONResponse(_health(gateway, upstreams()))
 
     async def alive(request: Request) -> Response:
         return JSONResponse({"status": "alive"})
@@ -86,7 +85,7 @@ def _exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence
     return exposition(statistics, tally, upstreams)
 
 
-def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics], uptime: float) -> dict[str, JSON]:
+def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics]) -> dict[str, JSON]:
     """``status`` is ``healthy`` as long as the gateway answers; what its servers do stands beside it."""
     statistics = gateway.statistics()
     dialled: dict[str, JSON] = {"upstreams": {each.name: _upstream(each) for each in upstreams}} if upstreams else {}
@@ -94,7 +93,7 @@ def _health(gateway: Gateway, upstreams: Sequence[UpstreamStatistics], uptime: f
         "status": "healthy",
         "time": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
         "version": VERSION,
-        "uptime": round(uptime, 3),
+        "uptime": round(time.monotonic() - gateway.began, 3),
         "ready": gateway.is_ready,
         "sessions": statistics.sessions,
         "parking": attrs.asdict(statistics.parking),

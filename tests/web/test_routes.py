@@ -39,6 +39,13 @@ async def test_health_tells_the_state_of_the_gateway_and_of_each_server() -> Non
         assert health["pool"]["one"]["total"] == health["servers"]["one"]["links"]
 
 
+async def test_the_gateway_has_been_up_since_before_anybody_asked() -> None:
+    async with site(adapters("one")) as gateway:
+        gateway.gateway.began -= 100
+        uptime = (await (await gateway.dial()).ask("GET", "/health")).json["uptime"]
+        assert 100 <= uptime < 160
+
+
 async def test_health_does_not_repeat_what_a_child_said_last() -> None:
     broken = MemoryAdapter("broken")
     async with site({"broken": broken}) as gateway:
