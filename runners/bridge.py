@@ -30,11 +30,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def find(inherited: Mapping[str, str], given: argparse.Namespace) -> Loaded:
     """The configuration as it is now, with ``.env`` in the process's environment.
 
-    ``inherited`` is the environment of the start. What it sets wins over ``.env``, which a reload reads again.
+    ``inherited`` is the environment of the start. What it sets wins over ``.env``, which a reload reads again; it is
+    not set again, for what the runner has taken out of its environment since is not for its children.
 
     :raises ConfigError: there is none, it is bad, or it says of nothing that it is to be dialled
     """
-    os.environ.update(environment.with_dotenv(inherited))  # servers inherit it
+    os.environ.update(dict(environment.with_dotenv(inherited).items() - inherited.items()))  # servers inherit it
     target = vars(given).get("target")  # a check has none
     if target is None:
         loaded = options.named_configuration(given)

@@ -107,6 +107,22 @@ def test_a_target_needs_no_file(flags: list[str], tmp_path: Path, monkeypatch: p
     assert list(config.servers) == [flags[-1].removesuffix(".py")]
 
 
+def test_what_the_runner_took_out_of_its_environment_does_not_come_back_with_a_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The socket of who started it is nothing for its servers."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"NOTIFY_SOCKET": "/run/socket", "MCP_ENDPOINT": "wss://cloud.example/"})
+    (tmp_path / "c.json").write_text('{"mcpServers": {"a": {"command": "x"}}}')
+    find = partial(bridge.find, dict(os.environ), given("--config", "c.json"))
+    find()
+    del os.environ["NOTIFY_SOCKET"]
+
+    find()
+
+    assert "NOTIFY_SOCKET" not in os.environ
+
+
 def test_a_file_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / ".env").mkdir()
