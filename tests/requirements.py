@@ -81,6 +81,7 @@ FEATURES = (
         "Upstream token in URL query",
         "tests/fronts/test_upstream.py::test_it_is_dialled_as_its_clients_were_and_asked_what_clouds_ask",
         "tests/wire/test_websocket_client.py::test_what_comes_with_the_handshake_is_not_lost",
+        "tests/runners/test_bridge.py::test_what_mcp_pipe_py_was_given_does",
     ),
     feature(
         4,

@@ -37,7 +37,7 @@ from mcpgateway.errors import (
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
 from mcpgateway.fronts.handshakes import EMPTY, shake_hands
-from mcpgateway.fronts.in_flight import Batch, Call, InFlight, envelope_of, go_on, internal, response
+from mcpgateway.fronts.in_flight import Batch, Call, InFlight, attempt, envelope_of, go_on, internal, response
 from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import Envelope
@@ -328,7 +328,7 @@ class Channel:
         if caller is None or caller.session is None or (message.id or b"") not in caller.session.questions:
             self.remark("dropped the answer to a question that nobody asked")
             return
-        self._start(partial(_attempt, partial(answer, caller, message)))
+        self._start(partial(attempt, partial(answer, caller, message)))
 
     def _notice(self, message: Message) -> None:
         """A notification, which is passed on after those before it."""
@@ -343,7 +343,7 @@ class Channel:
         while self._notices:
             caller = self._caller
             if caller is not None:
-                await _attempt(partial(self._tell, caller, self._notices[0]))
+                await attempt(partial(self._tell, caller, self._notices[0]))
             self._notices.popleft()
 
     async def _tell(self, caller: Caller, message: Message) -> None:
@@ -423,16 +423,6 @@ class Channel:
         self.end_calls(ClientGone("the client has gone"))
         if self._caller is not None and self._caller.session is not None:
             self._leave(self._caller.session)
-
-
-async def _attempt(work: Callable[[], Awaitable[object]]) -> None:
-    """Bring something to a server; that it cannot be brought is nobody's to know who said it."""
-    try:
-        await work()
-    except GatewayError as problem:
-        log.info("what a client said was not delivered: %s", problem.message)
-    except Exception:
-        log.exception("what a client said was not delivered")
 
 
 @asynccontextmanager
