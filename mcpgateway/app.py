@@ -23,10 +23,12 @@ from mcpgateway.gateway import Gateway
 from mcpgateway.wire.shield import shielded
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Sequence
 
     from mcpgateway.config.differences import Differences
     from mcpgateway.fronts.http import HttpFront
+    from mcpgateway.fronts.upstream import UpstreamStatistics
+    from mcpgateway.fronts.upstreams import Upstreams
     from mcpgateway.wire.http1.exchange import Exchange
     from mcpgateway.wire.http1.requests import HttpRequest
 
@@ -75,25 +77,39 @@ async def serve(  # noqa: ASYNC128  # `Service.run` says that it has started
 
 
 class Service:
-    """A gateway with its HTTP front, both of which can be given another configuration while they run.
+    """A gateway with its HTTP front, its upstreams, and a listener for metrics where they are to have their own; all of
+    these can be given another configuration while they run.
+
+    ``listening`` says whether there is an HTTP front.
 
     :raises OSError: a file of ``listen.tls`` cannot be used
     """
 
-    def __init__(self, gateway: Gateway) -> None:
-        from mcpgateway.fronts.http import HttpFront
+    def __init__(self, gateway: Gateway, *, listening: bool = True) -> None:
+        from mcpgateway.fronts.state import StateFront
 
         self.gateway = gateway
-        self._cold = _cold_routes(gateway)
-        self._front = HttpFront(gateway, gateway.config.listen, self._cold)
+        self._cold = _cold_routes(gateway, self.upstreams)
+        self._state = StateFront(gateway, _cold_routes(gateway, self.upstreams, alone=True))
+        self._front = self._make_front(gateway.config) if listening else None
+        self._upstreams = _upstreams(gateway)
         self._former: set[HttpFront] = set()
         """Fronts that another one has replaced, and that finish their calls."""
         self._nursery: trio.Nursery | None = None
 
     @property
     def url(self) -> str:
-        """Where it listens, while it does."""
-        return self._front.url
+        """Where it listens, while it does; empty if it does not."""
+        return "" if self._front is None else self._front.url
+
+    def upstreams(self) -> tuple[UpstreamStatistics, ...]:
+        """Each upstream at this moment, in config order."""
+        return () if self._upstreams is None else self._upstreams.statistics()
+
+    @property
+    def metrics_url(self) -> str:
+        """Where metrics have a listener of their own; empty if they have none."""
+        return self._state.url
 
     async def run(self, *, stop: trio.Event, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED) -> None:
         """Run until ``stop`` is set; then drain, close and return.
@@ -105,63 +121,126 @@ class Service:
         """
         gateway = self.gateway
         async with trio.open_nursery() as self._nursery:
-            self._front.bind()
-            self._nursery.start_soon(self._front.run)
+            self._state.bind()
+            self._nursery.start_soon(self._state.run)
+            if self._front is not None:
+                self._front.bind()
+                self._nursery.start_soon(self._front.run)
             await self._nursery.start(gateway.run)
-            task_status.started(self._front.url)
+            if self._upstreams is not None:
+                self._nursery.start_soon(self._upstreams.run)
+            task_status.started(self.url)
             by = math.inf
             try:
                 await stop.wait()
                 timeout = gateway.config.shutdown_timeout
                 by = trio.current_time() + timeout + ENDING
                 async with trio.open_nursery() as draining:
-                    for front in (self._front, *self._former):
-                        draining.start_soon(front.drain, timeout)
+                    draining.start_soon(self._state.drain, timeout)
+                    for each in (self._front, *self._former, self._upstreams):
+                        if each is not None:
+                            draining.start_soon(each.drain, timeout)
             finally:
                 await _close(gateway, by)
                 self._nursery.cancel_scope.cancel(reason="the gateway is closed")
 
-    def reconfigure(self, config: Config) -> Differences:
-        """Go on with another configuration: `Gateway.reconfigure`, and the listener.
+    def reconfigure(self, config: Config, *, listening: bool | None = None) -> Differences:
+        """Go on with another configuration: `Gateway.reconfigure`, the listener, and the upstreams.
 
         A listener at another address, or with TLS where it was without, is opened before anything else is changed, and
-        clients of the old one finish their calls there. Certificates are read anew in any case.
+        clients of the old one finish their calls there. Certificates are read anew in any case. Upstreams are compared
+        by value: the others are dialled anew, once they have answered what they have. ``listening`` is as in the
+        constructor; where not given it stays as it is. The listener for metrics is treated like the other.
 
         :raises OSError: the listener cannot be opened, or a file of ``listen.tls`` cannot be used; nothing has changed
         :raises ConfigError: as `Gateway.reconfigure`; nothing has changed
         """
-        from mcpgateway.fronts.http import HttpFront, tls_context
+        with self._state.reconfiguring(config):
+            return self._reconfigure(config, listening)
 
+    def _reconfigure(self, config: Config, listening: bool | None) -> Differences:
         assert self._nursery is not None, "it is not running"
+        wanted = self._front is not None if listening is None else listening
+        if wanted and self._front is not None:
+            differences = self._reconfigure_front(self._front, config)
+        else:
+            differences = self._open_or_close(config, wanted)
+        if self._upstreams is not None:
+            self._upstreams.reconfigure(config.upstreams, config.shutdown_timeout)
+        elif config.upstreams:
+            self._upstreams = _upstreams(self.gateway)
+            assert self._upstreams is not None
+            self._nursery.start_soon(self._upstreams.run)
+        return differences
+
+    def _reconfigure_front(self, front: HttpFront, config: Config) -> Differences:
+        """Listen on, where and how another configuration says."""
+        from mcpgateway.fronts.listener import tls_context
+
         before, listen = self.gateway.config.listen, config.listen
         moved = (before.host, before.port) != (listen.host, listen.port)
         if not moved and (before.tls is None) == (listen.tls is None):
             tls = tls_context(listen)
             differences = self.gateway.reconfigure(config)
-            self._front.reconfigure(listen, tls)
+            front.reconfigure(listen, tls)
             return differences
-        former, front = self._front, HttpFront(self.gateway, listen, self._cold)
+        another = self._make_front(config)
         if moved:
-            front.bind(beside=former)
-        try:
-            differences = self.gateway.reconfigure(config)
-        except BaseException:
-            front.close()
-            raise
+            another.bind(beside=front)
+        differences = self._reconfigure_gateway(config, another)
         if not moved:
-            front.take_over(former)
-        former.close()
-        self._front = front
-        self._nursery.start_soon(front.run)
-        self._former.add(former)
-        self._nursery.start_soon(self._retire, former, config.shutdown_timeout)
+            another.take_over(front)
+        self._replace(front, another, config.shutdown_timeout)
         return differences
+
+    def _open_or_close(self, config: Config, wanted: bool) -> Differences:
+        """Listen where there was no listener, or no more; or go on without."""
+        front = self._make_front(config) if wanted else None
+        if front is not None:
+            front.bind()
+        differences = self._reconfigure_gateway(config, front)
+        self._replace(self._front, front, config.shutdown_timeout)
+        return differences
+
+    def _reconfigure_gateway(self, config: Config, front: HttpFront | None) -> Differences:
+        """`Gateway.reconfigure`; the front that was made for it is closed if that fails."""
+        try:
+            return self.gateway.reconfigure(config)
+        except BaseException:
+            if front is not None:
+                front.close()
+            raise
+
+    def _replace(self, former: HttpFront | None, front: HttpFront | None, timeout: float) -> None:
+        """Serve on one front from now on, and let the former one finish its calls."""
+        assert self._nursery is not None
+        self._front = front
+        if front is not None:
+            self._nursery.start_soon(front.run)
+        if former is not None:
+            former.close()
+            self._former.add(former)
+            self._nursery.start_soon(self._retire, former, timeout)
 
     async def _retire(self, front: HttpFront, timeout: float) -> None:
         try:
             await front.drain(timeout)
         finally:
             self._former.discard(front)
+
+    def _make_front(self, config: Config) -> HttpFront:
+        from mcpgateway.fronts.http import HttpFront
+
+        return HttpFront(self.gateway, config.listen, self._cold)
+
+
+def _upstreams(gateway: Gateway) -> Upstreams | None:
+    """What dials the upstreams of a gateway; imported where there are any."""
+    if not gateway.config.upstreams:
+        return None
+    from mcpgateway.fronts.upstreams import Upstreams
+
+    return Upstreams(gateway)
 
 
 async def _configuration(config: Config | Mapping[str, object] | str | Path | None) -> Config:
@@ -198,8 +277,11 @@ async def _close(gateway: Gateway, by: float = math.inf) -> None:
         await gateway.aclose(by)
 
 
-def _cold_routes(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
-    """The handler of all that is not MCP. The app behind it is imported by the first request that needs it."""
+def _cold_routes(
+    gateway: Gateway, upstreams: Callable[[], Sequence[UpstreamStatistics]], *, alone: bool = False
+) -> Callable[[HttpRequest, Exchange], Awaitable[None]]:
+    """The handler of all that is not MCP; see `mcpgateway.web.routes.handler`. The app behind it is imported by the
+    first request that needs it."""
     app: Callable[[HttpRequest, Exchange], Awaitable[None]] | None = None
 
     async def handle(request: HttpRequest, exchange: Exchange) -> None:
@@ -207,7 +289,7 @@ def _cold_routes(gateway: Gateway) -> Callable[[HttpRequest, Exchange], Awaitabl
         if app is None:
             from mcpgateway.web.routes import handler
 
-            app = handler(gateway)
+            app = handler(gateway, upstreams, alone=alone)
         await app(request, exchange)
 
     return handle

@@ -47,6 +47,39 @@ def _scaled(number: str) -> int:
     return int(whole + fraction.ljust(_FRACTION_DIGITS, "0"))
 
 
+_go_part: Final = re.compile(r"([0-9]*)(?:\.([0-9]*))?(ns|us|ms|s|m|h)").match
+_GO_MAXIMUM: Final = 2**63 - 1
+"""Nanoseconds, some 292 years."""
+_GO_LENGTH: Final = 200
+
+
+def parse_go(text: str) -> float:
+    """Seconds of a duration as Go programs read it (``time.ParseDuration``): a sign, numbers with units in any order.
+
+    ``-1.5h``, ``1h15m30.918273645s``, ``1s1s``, ``.5s`` and a bare ``0`` are durations, days are not. May be negative.
+    Beyond the nanosecond nothing counts.
+
+    :raises ValueError: anything else; the message does not show the text
+    """
+    negative = text.startswith("-")
+    digits = text.removeprefix("-") if negative else text.removeprefix("+")
+    nanoseconds = 0 if digits == "0" else _go_nanoseconds(digits.translate(_MICRO))
+    return (-nanoseconds if negative else nanoseconds) / _UNITS["s"]
+
+
+def _go_nanoseconds(text: str) -> int:
+    total = end = 0
+    while end < len(text) <= _GO_LENGTH and (part := _go_part(text, end)) and (part[1] or part[2]):
+        whole, fraction, unit = part[1] or "0", part[2] or "0", _UNITS[part[3]]
+        total += int(whole) * unit + int(fraction) * unit // 10 ** len(fraction)
+        end = part.end()
+    if not text or end < len(text):
+        raise ValueError('expected a duration such as "30s", "500ms" or "1h30m"')
+    if total > _GO_MAXIMUM:
+        raise ValueError("longer than 292 years")
+    return total
+
+
 def _advice(text: str) -> str:
     if _bare_number(text):
         return f"{text!r} has no unit: write a unit, such as {text.lstrip('+-')}s"

@@ -159,6 +159,10 @@ class ServerUnavailable(ServerError):
         """Nothing of the request can have been acted upon: it may be sent again, whatever it is."""
 
 
+class NotStarted(ServerUnavailable):
+    """There is nobody to shake hands with: a command that cannot be run, a stream or a socket that cannot be opened."""
+
+
 class NotTried(ServerUnavailable):
     """The gateway does not try to reach the server just now: it keeps failing, is still starting, or is stopped."""
 
@@ -228,6 +232,12 @@ class CallCancelled(CallEnded):
     """The client cancelled the call; no reply is due."""
 
 
+class CallOverdue(CallEnded):
+    """The client waits no longer (``call_deadline`` of an upstream); the message is what it is told."""
+
+    status = 504
+
+
 class ShuttingDown(CallEnded):
     """The gateway is draining and the call did not finish in time."""
 
@@ -238,6 +248,10 @@ class Reconfigured(CallEnded):
     """The configuration of what a stream listens to has changed; its client is to listen anew."""
 
     status = 503
+
+
+class ReplyTooLong(GatewayError):
+    """A server has answered with more than the client takes (``reply_bytes`` of an upstream)."""
 
 
 # ---- ours ----------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import math
 import os
 import random
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 
@@ -35,6 +36,8 @@ from mcpgateway.config.model import Config, ServerConfig, StdioServer
 from mcpgateway.config.plan import Plan, enabled, plans
 from mcpgateway.errors import JSON, Reconfigured, UnknownNamespace
 from mcpgateway.protocol.revisions import Era
+from mcpgateway.recording.events import Recorder
+from mcpgateway.recording.tally import Tally
 from mcpgateway.servers.server import Server, ServerStatistics
 from mcpgateway.sessions.caller import ModernCallers
 from mcpgateway.sessions.sealing import Sealer, load_keys
@@ -79,6 +82,7 @@ class Gateway:
         *,
         embedded: Mapping[str, ServerConfig] | None = None,
     ) -> None:
+        self.began = time.monotonic()
         self._embedded = dict(embedded or {})
         self._adapters = dict(adapters or {})
         self.config = config = self._whole(config)
@@ -108,7 +112,7 @@ class Gateway:
         self._closed = False
         interests = Interests(self.dispatcher, self._soon)
         watches = Watches(self.dispatcher, interests.subscriptions, self._soon)
-        self.changes = Changes(self.sessions, self.namespace, interests, watches, self._soon)
+        self.changes = Changes(self.sessions, self._plain, interests, watches, self._soon)
         legacy = LegacyClients(self.dispatcher, watches, self.sweeper)
         self.dispatcher.crossings[Era.LEGACY] = legacy.call
         self.dispatcher.crossings_begun[Era.LEGACY] = legacy.begin
@@ -119,6 +123,9 @@ class Gateway:
         self._commons = Commons(self.poller, self.guard, self.login_path, dict(os.environ))
         self.servers = {name: self._make_server(server) for name, server in enabled(config).items()}
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
+        self.tally = Tally()
+        self.recorder = Recorder(self.tally.take)
+        self._observe()
 
     # ---- life --------------------------------------------------------------------------------------------------------
 
@@ -236,6 +243,7 @@ class Gateway:
         self.parking.terms = config.parking
         changed = self._reconfigure_servers(servers, differences, made)
         self._reconfigure_namespaces(differences)
+        self._observe()
         self._forget_keys({*differences.changed, *differences.removed})
         self.changes.reconfigured(shown, changed)
         self._close_sessions(differences.gone)
@@ -349,9 +357,31 @@ class Gateway:
             sweeper=self.sweeper,
         )
 
-    def namespace(self, name: str = "") -> Namespace | None:
-        """The namespace that clients find at ``/mcp/{name}``; the empty name is ``/mcp`` itself."""
+    def namespace(self, name: str = "", *, upstream: str = "") -> Namespace | None:
+        """The namespace that clients find at ``/mcp/{name}``; the empty name is ``/mcp`` itself.
+
+        ``upstream`` is the upstream that looks for it, for the log.
+        """
+        if self._observer is None:
+            return self._namespaces.get(name)
+        found = self._observed.get((name, upstream))
+        if found is None and (namespace := self._namespaces.get(name)) is not None:
+            found = self._observed[name, upstream] = self._observer(namespace, upstream)
+        return found
+
+    def _plain(self, name: str) -> Namespace | None:
+        """A namespace for the gateway's own errands, which nobody watches."""
         return self._namespaces.get(name)
+
+    def _observe(self) -> None:
+        """Have calls watched, or not, as the configuration says now."""
+        self._observer: Callable[[Namespace, str], Namespace] | None = None
+        self._observed: dict[tuple[str, str], Namespace] = {}
+        metrics, logging_ = self.config.metrics, self.config.logging
+        if metrics.enabled or logging_.verbose:
+            from mcpgateway.calls.observed import observer
+
+            self._observer = observer(self.config, self.recorder if metrics.enabled else None)
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:
@@ -369,7 +399,7 @@ class Gateway:
         return Client(find)
 
     def _find(self, name: str) -> Namespace:
-        found = self._namespaces.get(name)
+        found = self.namespace(name)
         if found is None:
             raise UnknownNamespace(f"there is no namespace or server {name!r}")
         return found

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-RUNNERS = ("gateway", "check", "stdio")
+RUNNERS = ("gateway", "bridge", "check", "stdio", "service", "remote", "init")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

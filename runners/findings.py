@@ -27,6 +27,14 @@ _MARGIN: Final = "    "
 
 
 @attrs.frozen
+class Tool:
+    """A tool, under the server's own name for it."""
+
+    name: str
+    description: str = ""
+
+
+@attrs.frozen
 class Finding:
     """One server. A server that is reachable has failed all the same if it could not list what it offers."""
 
@@ -40,14 +48,16 @@ class Finding:
     """The one agreed on in that era."""
     server_name: str | None = None
     server_version: str | None = None
-    tools: tuple[str, ...] = ()
-    """Under the server's own names, in its order."""
+    tools: tuple[Tool, ...] = ()
+    """In the server's order."""
     prompts: int = 0
     resources: int = 0
     seconds: float | None = None
     """From the start of the check to the last answer."""
     error: str | None = None
     """One line; ``None`` unless it failed."""
+    stage: str = ""
+    """What failed: ``start``, ``initialize``, ``list tools`` …; empty unless it failed."""
 
 
 def as_json(findings: Sequence[Finding], *, source: str) -> str:
@@ -57,7 +67,8 @@ def as_json(findings: Sequence[Finding], *, source: str) -> str:
 
 
 def _members(finding: Finding) -> dict[str, object]:
-    members = attrs.asdict(finding)
+    members = attrs.asdict(finding, filter=attrs.filters.exclude("stage"))
+    members["tools"] = [tool.name for tool in finding.tools]
     members["status"] = finding.status.value
     members["seconds"] = None if finding.seconds is None else round(finding.seconds, 3)
     return members
@@ -105,12 +116,17 @@ def _details(finding: Finding) -> list[str]:
         return [f"{_MARGIN}{finding.error}"]
     if finding.status is Status.DISABLED:
         return []
-    tools = f"tools ({len(finding.tools)}): " + ", ".join(map(one_line, finding.tools))
+    tools = f"tools ({len(finding.tools)}): " + ", ".join(one_line(tool.name) for tool in finding.tools)
     counts = f"prompts: {finding.prompts}, resources: {finding.resources}"
     return [f"{_MARGIN}{tools.rstrip(': ')}", f"{_MARGIN}{counts}"]
 
 
 def one_line(text: str, limit: int = LONGEST_REASON) -> str:
     """Text of others for a terminal: one line, no control characters, and of too long a text its head and its tail."""
-    flat = "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))
-    return flat if len(flat) <= limit else f"{flat[: limit // 3]} … {flat[-2 * limit // 3 :]}"
+    line = flat(text)
+    return line if len(line) <= limit else f"{line[: limit // 3]} … {line[-2 * limit // 3 :]}"
+
+
+def flat(text: str) -> str:
+    """Text of others for a terminal: one line, however long, and no control characters."""
+    return "".join(character if character.isprintable() else "\ufffd" for character in " ".join(text.split()))

@@ -11,7 +11,7 @@ from typing import NoReturn
 
 import attrs
 
-from mcpgateway import __version__
+from mcpgateway import __version__, durations
 from mcpgateway.config.loading import Loaded, load
 from mcpgateway.config.lookup import VARIABLES, explain_places, find, places
 from mcpgateway.config.model import Config, StdioServer
@@ -26,7 +26,7 @@ DEMO = {
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with ``--config --demo --log-level --log-format --version``."""
+    """An argument parser with ``--config --demo --log-level --log-format --log-verbose --version``."""
     options = argparse.ArgumentParser(
         prog=f"python -m runners.{name}",
         description=description,
@@ -44,16 +44,48 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
     options.add_argument("--demo", action="store_true", help="with two bundled demo servers; needs no configuration")
     options.add_argument("--log-level", choices=logs.LEVELS, help="overrides logging.level")
     options.add_argument("--log-format", choices=logs.FORMATS, help="overrides logging.format")
+    options.add_argument("--log-verbose", action="store_true", help="sets logging.verbose")
     options.add_argument("--version", action="version", version=f"mcpgateway {__version__}")
     return options
 
 
 def two_dashes(arguments: Sequence[str]) -> list[str]:
-    """Long flags with one dash, as the Go gateways wrote them (``-config``), with two."""
-    return [
+    """Long flags as the Go gateways took them, ``-config`` and ``-check=true``, as argparse does."""
+    flags = [
         "-" + argument if len(argument) > 2 and argument[0] == "-" and argument[1].isalpha() else argument
         for argument in arguments
     ]
+    return [_SWITCHES.get(flag, flag) for flag in flags if flag not in _SWITCHED_OFF]
+
+
+# What Go's flag package takes for a truth value.
+_SWITCHES = {f"{flag}={yes}": flag for flag in ("--check", "--version") for yes in "1 t T true TRUE True".split()}
+_SWITCHED_OFF = {f"{flag}={no}" for flag in ("--check", "--version") for no in "0 f F false FALSE False".split()}
+
+
+def seconds(text: str, *, zero: float | None = None) -> float:
+    """A time as people write it: ``30s``, ``1m30s``, whatever Go takes, or a bare number of seconds.
+
+    ``zero`` is what 0 stands for.
+
+    :raises argparse.ArgumentTypeError: anything else, and 0 where it stands for nothing
+    """
+    try:
+        value = float(text) if text.replace(".", "", 1).isdecimal() else _duration(text)
+    except ValueError as problem:
+        raise argparse.ArgumentTypeError(str(problem)) from None
+    if value == 0 and zero is not None:
+        return zero
+    if not value > 0:
+        raise argparse.ArgumentTypeError("must be more than 0")
+    return value
+
+
+def _duration(text: str) -> float:
+    try:
+        return durations.parse_go(text)
+    except ValueError:
+        return durations.parse(text)
 
 
 def configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
@@ -71,14 +103,35 @@ def find_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
 
     :raises ConfigError: there is none, or it is bad
     """
+    found = look_for_configuration(explicit, demo=demo)
+    if found is None:
+        raise ConfigError([explain_places(cwd=Path(), home=Path.home())])
+    return found
+
+
+def named_configuration(given: argparse.Namespace) -> Loaded:
+    """As `find_configuration`, by the options that every runner has."""
+    return find_configuration(given.config, demo=given.demo)
+
+
+def look_for_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded | None:
+    """As `find_configuration`, but ``None`` where nobody names a file and there is none.
+
+    :raises ConfigError: it is bad
+    """
     if demo and explicit is None:
         return Loaded(Config(servers=DEMO), [])
     path = find(explicit, env=os.environ, cwd=Path(), home=Path.home())
     if path is None:
-        raise ConfigError([explain_places(cwd=Path(), home=Path.home())])
+        return None
     loaded = load(path, env=os.environ)
     config = loaded.config
     return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)
+
+
+def verbose(config: Config, given: argparse.Namespace) -> Config:
+    """The configuration with ``--log-verbose`` on top, which wins over the file."""
+    return attrs.evolve(config, logging=attrs.evolve(config.logging, verbose=True)) if given.log_verbose else config
 
 
 def fail(message: str) -> NoReturn:

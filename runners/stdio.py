@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s", warning)
     try:
         with own_wires() as (stdin, stdout):
-            trio.run(_run, loaded.config, namespace, stdin, stdout)
+            trio.run(_run, options.verbose(loaded.config, given), namespace, stdin, stdout)
     except BaseExceptionGroup as group:
         refused, others = group.split(ConfigError)
         if refused is None or others is not None:

@@ -234,3 +234,91 @@ def spoiled(draw: st.DrawFn, valid: object, spoilers: st.SearchStrategy[Raw]) ->
         return draw(spoilers)
 
     return raw_of(spoil(valid))
+
+
+# ---- configurations of dlmufei/mcp-gateway ---------------------------------------------------------------------------
+
+_words = st.sampled_from(["a", "b", "files", "my server", "搜索", "a.files", "wss://x/?token=hidden", "", "x" * 70])
+_durations: st.SearchStrategy[object] = st.one_of(
+    st.integers(-2, 5000),
+    st.floats(-2, 5000),
+    st.sampled_from(["0", "0s", "-1s", "30s", "1.5h", "2h45m", "300ms", ".5s", "1m1h", "100µs", "1ns", "10000h"]),
+)
+_unknown = st.sampled_from([{}, {}, {"_comment": "x"}, {"autoApprove": []}, {"Alias": {"a": None}}])
+
+
+def _some(**keys: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    """An object with any of these keys, and perhaps one that nobody knows."""
+    known = st.fixed_dictionaries({}, optional=keys)
+    return st.builds(lambda found, others: found | others, known, _unknown)
+
+
+_values = st.sampled_from(["", "x", "pa$$word 5$", "y z"])
+_texts = st.dictionaries(st.sampled_from(["A", "B"]), _values, max_size=2)
+_common: dict[str, st.SearchStrategy[object]] = {
+    "timeout": _durations,
+    "disabled": st.none() | st.just(value=False),
+    "shared": st.booleans(),
+    "description": _values,
+}
+
+
+def _declared(types: Sequence[str], **needed: st.SearchStrategy[object]) -> st.SearchStrategy[dict[str, object]]:
+    parts = st.fixed_dictionaries({"type": st.sampled_from(types), **needed})
+    return st.builds(lambda part, rest: rest | part, parts, _some(**_common))
+
+
+bridge_servers = st.one_of(
+    _declared(["stdio"], command=st.sampled_from(["npx", "uvx"]), args=st.lists(_values, max_size=2), env=_texts),
+    _declared(
+        ["http", "sse", "streamablehttp"],
+        url=st.sampled_from(["https://one.example.com/mcp", "http://two.example.com/mcp"]),
+        headers=_texts,
+    ),
+)
+bridge_upstreams = st.builds(
+    lambda needed, rest: rest | needed,
+    st.fixed_dictionaries(
+        {
+            "name": _words.filter(bool),
+            "endpoint": st.sampled_from(["wss://example.com/mcp/?token=hidden", "ws://example.com", "example.com"]),
+            "mcpServers": st.dictionaries(_words, bridge_servers, min_size=1, max_size=3),
+        }
+    ),
+    _some(
+        reconnect=_some(
+            enabled=st.booleans(),
+            initialBackoff=_durations,
+            maxBackoff=_durations,
+            multiplier=st.floats(-1, 5),
+        ),
+        keepalive=_some(interval=_durations, timeout=_durations),
+    ),
+)
+"""Upstreams as that program took them, whatever it made of them."""
+
+bridge_files = st.builds(
+    lambda upstreams, rest: rest | {"upstreams": upstreams},
+    st.lists(bridge_upstreams, min_size=1, max_size=3),
+    _some(
+        logging=_some(level=_values, format=_values, verbose=st.booleans()),
+        metrics=_some(enabled=st.booleans(), port=st.integers(-1, 70000)),
+    ),
+)
+
+
+# ---- secrets ---------------------------------------------------------------------------------------------------------
+
+secret_texts = st.text('abcXYZ019-_.~+/="\\ \u00e4', min_size=6, max_size=20).map(lambda text: f"Zq{text}qZ")
+"""Texts that nothing else generated holds by chance."""
+
+
+def planted(secret: str) -> st.SearchStrategy[JSON]:
+    """JSON values that hold a text in values and names, by itself and within others."""
+    around = st.text(max_size=6)
+    holding = st.builds(lambda before, after: before + secret + after, around, around)
+    return st.recursive(
+        scalars | holding,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(around | holding, inner, max_size=3),
+        max_leaves=8,
+    )

@@ -45,6 +45,88 @@ def test_parse_refuses(text: str) -> None:
         durations.parse(text)
 
 
+@pytest.mark.requirement("6.config")
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("0", 0.0),
+        ("-0", 0.0),
+        ("+5s", 5.0),
+        ("-1.5h", -5400.0),
+        ("1h15m30.918273645s", 4530.918273645),
+        ("2h45m", 9900.0),
+        ("300ms", 0.3),
+        ("1m1h", 3660.0),
+        ("1s1s", 2.0),
+        (".5s", 0.5),
+        ("5.s", 5.0),
+        ("1ns", 1e-9),
+        ("1.9ns", 1e-9),
+        ("100us", 1e-4),
+        ("100\u00b5s", 1e-4),
+        ("100\u03bcs", 1e-4),
+        ("5m.5s", 300.5),
+        ("0.3333333333333333333h", 1200.0),
+        ("9223372036854775807ns", 9223372036.854775807),
+    ],
+)
+def test_parse_as_go_does(text: str, seconds: float) -> None:
+    assert durations.parse_go(text) == pytest.approx(seconds, abs=1.1e-9)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            "",
+            "+",
+            "-",
+            "3",
+            "1.5",
+            ".",
+            ".s",
+            "-.s",
+            "+-1s",
+            "--1s",
+            "1 s",
+            " 1s",
+            "1s ",
+            "1d",
+            "1w",
+            "1S",
+            "1x",
+            "1s3",
+        ),
+        *(
+            "1e3s",
+            "1,5s",
+            "٣s",
+            "s",
+            "ms1",
+            "1m s",
+            "0x1s",
+            "9223372036854775808ns",
+            "2562048h",
+            "1s" * 101,
+            "1" * 5000 + "s",
+        ),
+    ],
+)
+def test_what_go_refuses_is_refused_without_showing_it(text: str) -> None:
+    with pytest.raises(ValueError) as caught:  # the text is looked at
+        durations.parse_go(text)
+
+    assert len(text) < 3 or text not in str(caught.value)
+
+
+@given(st.integers(0, 2**53))
+def test_go_reads_what_is_printed(nanoseconds: int) -> None:
+    text = durations.format(nanoseconds / 1e9)
+
+    assert durations.parse_go(text) == durations.parse(text)
+    assert durations.parse_go("-" + text) == -durations.parse(text)
+
+
 @pytest.mark.parametrize(("text", "advice"), [("30", "30s"), ("0", "0s"), ("1.5", "1.5s"), ("-30", "30s")])
 def test_a_bare_number_is_told_to_have_a_unit(text: str, advice: str) -> None:
     with pytest.raises(ValueError, match=re.escape(f"{text!r} has no unit: write a unit, such as {advice}") + "$"):

@@ -246,3 +246,44 @@ async def test_tls_is_taken_up_and_given_up_at_the_same_address(tmp_path: Path) 
             assert await is_alive(stream)
         gateway.reload(tls=None)
         assert (await (await gateway.dial()).ask("GET", "/livez")).status == 200
+
+
+# ---- without a listener ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.requirement("6.bridge.listener", "4.life.reload")
+async def test_a_listener_may_come_with_a_reload_and_go_again() -> None:
+    gateway = Gateway(Config(listen=Listen(port=free_port()), shutdown_timeout=1.0))
+    service, stop = Service(gateway, listening=False), trio.Event()
+    async with trio.open_nursery() as nursery:
+        assert await nursery.start(partial(service.run, stop=stop)) == ""
+        assert await refused(gateway.config.listen.port)
+
+        service.reconfigure(gateway.config)
+        assert await refused(gateway.config.listen.port)
+        service.reconfigure(gateway.config, listening=True)
+        assert service.url == f"http://127.0.0.1:{gateway.config.listen.port}"
+        stream = await trio.open_tcp_stream("127.0.0.1", gateway.config.listen.port)
+        client = Client(stream, "127.0.0.1")
+        assert (await client.ask("GET", "/livez")).status == 200
+
+        service.reconfigure(gateway.config, listening=False)
+        assert service.url == ""
+        assert await refused(gateway.config.listen.port)
+        assert await client.ended()
+        await client.aclose()
+        stop.set()
+
+
+async def test_a_listener_that_cannot_be_opened_changes_nothing() -> None:
+    (taken,) = bind("127.0.0.1", 0)
+    gateway = Gateway(Config())
+    service, stop = Service(gateway, listening=False), trio.Event()
+    with taken:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(partial(service.run, stop=stop))
+            config = Config(listen=Listen(port=taken.getsockname()[1]), page_size=7)
+            with pytest.raises(OSError, match="in use"):
+                service.reconfigure(config, listening=True)
+            assert (service.url, gateway.config.page_size) == ("", Config().page_size)
+            stop.set()

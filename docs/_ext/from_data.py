@@ -1,8 +1,9 @@
 """Pages made from the project's own data, so that they cannot drift: configuration keys, requirements, conformance.
 
 Directives, without arguments: ``configuration-keys`` renders the attrs classes of `mcpgateway.config.model`, with the
-docstring of each field; ``requirements`` renders `tests.requirements`; ``conformance-matrix`` and ``conformance-known``
-render what a conformance run wrote, and the differences that it knows.
+docstring of each field; ``metrics`` lists what ``/metrics`` has; ``requirements`` renders `tests.requirements`;
+``conformance-matrix`` and ``conformance-known`` render what a conformance run wrote, and the differences that it knows;
+``upstream-states`` draws the life of an upstream, `mcpgateway.fronts.dialling`.
 """
 
 from __future__ import annotations
@@ -16,18 +17,24 @@ from typing import ClassVar
 import attrs
 from docutils import nodes
 from docutils.statemachine import StringList
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from docs._ext.diagram import Point, svg
 from mcpgateway.config import model
 from mcpgateway.durations import format as format_duration
+from mcpgateway.fronts.dialling import TRANSITIONS, Event, State
+from mcpgateway.recording.events import CallEvent
+from mcpgateway.recording.outcomes import Outcome
+from mcpgateway.recording.tally import Tally
+from mcpgateway.web.metrics import exposition
 from tests.conformance import matrix
 from tests.conformance.known import KNOWN
 from tests.requirements import REQUIREMENTS, Requirement
-
-NOT_KEYS = {"name", "source"}
-"""Fields that are not written in a file: a thing's name is its key, and where it came from is known."""
+from tests.web import figures
 
 
 class Generated(SphinxDirective):
@@ -84,17 +91,23 @@ def walk(cls: type, path: str) -> Iterator[tuple[str, str, list[Field]]]:
     for _, field, kind in fields:
         inner = section_of(kind)
         if inner is not None:
-            name = f"{field.name}.*name*" if is_mapping(kind) else field.name
+            name = f"{field.name}.*name*" if is_mapping(kind) else f"{field.name}[]" if is_list(kind) else field.name
             yield from walk(inner, name if cls is model.Config else f"{path}.{name}")
 
 
 def fields_of(cls: type) -> list[Field]:
-    hints = typing.get_type_hints(cls)
-    return [(cls, field, hints[field.name]) for field in attrs.fields(cls) if field.name not in NOT_KEYS]
+    """The fields that a file has keys for: where it came from is known, and the names of many things are keys."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    hidden = {"source", "name"} if model.is_keyed(cls) else {"source"}
+    return [(cls, field, hints[field.name]) for field in attrs.fields(cls) if field.name not in hidden]
 
 
 def is_mapping(kind: object) -> bool:
     return typing.get_origin(kind) is Mapping
+
+
+def is_list(kind: object) -> bool:
+    return typing.get_origin(kind) is tuple
 
 
 def section_of(kind: object) -> type | None:
@@ -112,15 +125,21 @@ def row(owner: type, field: attrs.Attribute[object], kind: object) -> str:
 def type_text(kind: object) -> str:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
         return ", ".join(f"`{member.value}`" for member in kind)
-    simple = {bool: "boolean", int: "integer", float: "duration", str: "string", Path: "path", type(None): "null"}
+    if is_duration(kind):
+        return "duration"
+    simple = {bool: "boolean", int: "integer", float: "number", str: "string", Path: "path", type(None): "null"}
     if isinstance(kind, type):
         return simple.get(kind, "string")
     parts = [part for part in typing.get_args(kind) if part is not Ellipsis]
-    if typing.get_origin(kind) is tuple:
+    if is_list(kind):
         return f"list of {type_text(parts[0])}s"
     if is_mapping(kind):
         return f"mapping to {type_text(parts[1])}s"
     return type_text(next(part for part in parts if part is not type(None)))
+
+
+def is_duration(kind: object) -> bool:
+    return model.Seconds in (kind, *typing.get_args(kind))
 
 
 def default_text(field: attrs.Attribute[object], kind: object) -> str:
@@ -130,7 +149,7 @@ def default_text(field: attrs.Attribute[object], kind: object) -> str:
     if isinstance(default, enum.Enum):
         return f"`{default.value}`"
     if isinstance(default, float):
-        return f"`{format_duration(default)}`"
+        return f"`{format_duration(default) if is_duration(kind) else default}`"
     if isinstance(default, bool):
         return f"`{str(default).lower()}`"
     if isinstance(default, tuple):
@@ -174,6 +193,30 @@ def state_text(each: Requirement) -> str:
     return cell(f"later: {each.later}" if each.later is not None else f"refused: {each.refused}")
 
 
+# ---- metrics -------------------------------------------------------------------------------------------------------
+
+
+class MetricsTable(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from ("| name | type | labels | |", "|---|---|---|---|")
+        for family in metrics():
+            if family.name.startswith("mcpgateway_"):
+                name = f"{family.name}_total" if family.type == "counter" else family.name
+                labels = dict.fromkeys(label for sample in family.samples for label in sample.labels if label != "le")
+                shown = ", ".join(f"`{label}`" for label in labels)
+                yield f"| `{name}` | {family.type} | {shown} | {cell(family.documentation)} |"
+        yield from ("", "And the usual ones of the process: memory, CPU time, file descriptors, start.", "")
+
+
+def metrics() -> Iterator[Metric]:
+    """Every metric, with a sample at least."""
+    tally = Tally()
+    tally.take([CallEvent("", "tools/call", "one", "echo", True, Outcome.OK, 0.0)])
+    upstreams = [figures.Dialled("cloud", figures.Stage.STABLE, round_trip=0.1)]
+    text = exposition(figures.statistics(one=figures.server("one")), tally, upstreams)
+    yield from text_string_to_metric_families(text.decode())
+
+
 # ---- conformance ---------------------------------------------------------------------------------------------------
 
 
@@ -189,6 +232,36 @@ class ConformanceKnown(Generated):
             yield f"| {entry.cell} | `{entry.scenario}: {entry.check}` | {cell(entry.reason)} |"
 
 
+# ---- upstreams -----------------------------------------------------------------------------------------------------
+
+PLACES: dict[State, Point] = {
+    State.DIALLING: (80, 40),
+    State.CONNECTED: (340, 40),
+    State.STABLE: (600, 40),
+    State.WAITING: (210, 170),
+    State.ENDED: (470, 250),
+}
+
+
+class UpstreamStates(Generated):
+    def lines(self) -> Iterator[str]:
+        yield from ("```{raw} html", *upstream_diagram(), "```", "")
+        yield from ("| state | |", "|---|---|")
+        yield from (f"| {state.value} | {doc_of(State, state.name)} |" for state in State)
+        yield from ("", "| event | |", "|---|---|")
+        yield from (f"| {event.value} | {doc_of(Event, event.name)} |" for event in Event)
+        yield ""
+
+
+def upstream_diagram() -> Iterator[str]:
+    """The life of an upstream as SVG."""
+    edges: dict[tuple[str, str], list[str]] = {}
+    for state, events in TRANSITIONS.items():
+        for event, follows in events.items():
+            edges.setdefault((state.value, follows.state.value), []).append(event.value)
+    return svg({state.value: place for state, place in PLACES.items()}, edges, first=State.DIALLING.value)
+
+
 # ---- all -------------------------------------------------------------------------------------------------------------
 
 
@@ -201,7 +274,9 @@ def cell(text: str) -> str:
 
 def setup(app: Sphinx) -> dict[str, bool]:
     app.add_directive("configuration-keys", ConfigurationKeys)
+    app.add_directive("metrics", MetricsTable)
     app.add_directive("requirements", Requirements)
     app.add_directive("conformance-matrix", ConformanceMatrix)
     app.add_directive("conformance-known", ConformanceKnown)
+    app.add_directive("upstream-states", UpstreamStates)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,7 +19,7 @@ import trio
 from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.pipe_handshake import negotiate
-from mcpgateway.errors import GatewayError, InvalidRequest, ServerUnavailable, TooBusy
+from mcpgateway.errors import GatewayError, InvalidRequest, NotStarted, ServerUnavailable, TooBusy
 
 if TYPE_CHECKING:
     from mcp.server import Server
@@ -80,7 +80,7 @@ class InProcessAdapter:
             return getattr(importlib.import_module(module), attribute)
         except Exception as problem:
             log.exception("server %r: %s could not be imported", self._server, self._target)
-            raise ServerUnavailable(
+            raise NotStarted(
                 self._server, f"{self._target} could not be imported: {type(problem).__name__} (see the log)"
             ) from None
 
@@ -93,7 +93,7 @@ class InProcessAdapter:
             # The SDK has no public name for it; its own in-memory transport does the same.
             made = made._lowlevel_server
         if not isinstance(made, Server):
-            raise ServerUnavailable(self._server, f"is not a server of the mcp SDK but a {type(made).__name__}")
+            raise NotStarted(self._server, f"is not a server of the mcp SDK but a {type(made).__name__}")
         return made
 
 

@@ -19,13 +19,13 @@ import trio
 
 from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.adapters.http_clients import client_for, fields_for
-from mcpgateway.adapters.http_replies import MAX_REPLY, Refused, explain, is_stream
+from mcpgateway.adapters.http_replies import MAX_REPLY, explain, is_stream
 from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.pipe_handshake import negotiate
 from mcpgateway.adapters.sse_posts import Posts
 from mcpgateway.config.model import SseServer
 from mcpgateway.config.urls import url_problem
-from mcpgateway.errors import ServerError, ServerSessionLost, ServerUnavailable
+from mcpgateway.errors import NotStarted, ServerError, ServerSessionLost, ServerUnavailable
 from mcpgateway.wire import sse
 from mcpgateway.wire.http_client import HttpClient, HttpError, Response
 from mcpgateway.wire.readiness import Poller
@@ -61,10 +61,12 @@ class SseAdapter:
             with trio.fail_after(limit):
                 return await self._connect(stream, nursery, offer, receive)
         except trio.TooSlowError:
-            what = "did not shake hands" if stream.endpoint else "announced no endpoint"
-            raise ServerUnavailable(self.server, f"{what} within {limit:g} s") from None
+            if stream.endpoint:
+                raise ServerUnavailable(self.server, f"did not shake hands within {limit:g} s") from None
+            raise NotStarted(self.server, f"announced no endpoint within {limit:g} s") from None
         except HttpError as problem:
-            raise ServerUnavailable(self.server, str(problem), unsent=problem.unsent) from None
+            unavailable = ServerUnavailable if stream.endpoint else NotStarted
+            raise unavailable(self.server, str(problem), unsent=problem.unsent) from None
         except ServerSessionLost as problem:
             raise ServerUnavailable(self.server, problem.reason) from None
 
@@ -105,7 +107,7 @@ class _Stream:
         """Ask for the stream, and wait for the endpoint.
 
         :raises HttpError: it cannot be reached, or broke
-        :raises ServerUnavailable: it answered with something else
+        :raises NotStarted: it answered with something else
         """
         self._clients.add(self._getting)
         fields = {**fields_for(self._config), b"accept": b"text/event-stream", b"cache-control": b"no-store"}
@@ -113,11 +115,11 @@ class _Stream:
         self._response = response = await self._getting.prepare(b"GET", fields, patient=True).exchange(Wait())
         if not is_stream(response):
             text = explain(response.status, response.headers, speaks="HTTP+SSE (type: sse)")
-            raise Refused(self._config.name, text, response.status)
+            raise NotStarted(self._config.name, text)
         try:
             self.endpoint = endpoint_of(self._config.url, await self._announced(response))
         except (ValueError, sse.EventTooLarge) as problem:
-            raise ServerUnavailable(self._config.name, str(problem)) from None
+            raise NotStarted(self._config.name, str(problem)) from None
         to_post = attrs.evolve(self._config, url=self.endpoint)
         self._posting = self._make(self.endpoint)
         self._clients.add(self._posting)

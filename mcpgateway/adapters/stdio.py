@@ -13,7 +13,7 @@ from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.pipe_handshake import negotiate
 from mcpgateway.config.model import StdioServer
-from mcpgateway.errors import LAST_WORDS, ConfigError, GatewayError, ServerUnavailable
+from mcpgateway.errors import LAST_WORDS, ConfigError, GatewayError, NotStarted, ServerUnavailable
 from mcpgateway.wire.children import GRACE, Child, Command, spawn
 from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.lines import LINE_LIMIT
@@ -53,7 +53,7 @@ class StdioAdapter:
         try:
             child = await spawn(nursery, command, self._guard)
         except OSError as problem:
-            raise ServerUnavailable(self.server, _explain(command, problem)) from None
+            raise NotStarted(self.server, _explain(command, problem)) from None
         link = PipeLink(self.server, _Wire(child, self._grace), receive, pid=child.pid)
         nursery.start_soon(_listen, child, link, self._grace, name=f"link {self.server} {child.pid}")
         try:

@@ -17,7 +17,7 @@ from mcpgateway.adapters.http_replies import explain
 from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.pipe_handshake import negotiate
 from mcpgateway.config.model import WebSocketServer
-from mcpgateway.errors import GatewayError, ServerUnavailable
+from mcpgateway.errors import GatewayError, NotStarted, ServerUnavailable
 from mcpgateway.wire.shield import shielded
 from mcpgateway.wire.tls import client_context
 from mcpgateway.wire.websocket import COURTESY, CannotConnect, HandshakeRefused, Terms, WebSocket, dial
@@ -48,9 +48,9 @@ class WebSocketAdapter:
             raise ServerUnavailable(self.server, f"did not shake hands within {limit:g} s") from None
         except HandshakeRefused as refused:
             text = explain(refused.status, refused.headers, speaks="WebSocket")
-            raise ServerUnavailable(self.server, text) from None
+            raise NotStarted(self.server, text) from None
         except CannotConnect as problem:
-            raise ServerUnavailable(self.server, str(problem)) from None
+            raise NotStarted(self.server, str(problem)) from None
 
     async def _connect(self, nursery: trio.Nursery, offer: Offer, receive: Receive) -> Link:
         config = self._config

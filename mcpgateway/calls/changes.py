@@ -23,9 +23,9 @@ from mcpgateway.calls.interests import Channel, Interests, Soon
 from mcpgateway.calls.listener import Listener
 from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
 from mcpgateway.calls.relay import LOG, may_ask
+from mcpgateway.calls.renewals import KINDS, Renewals
 from mcpgateway.calls.targets import level_of, named
 from mcpgateway.calls.watches import Watches
-from mcpgateway.catalog.items import Kind
 from mcpgateway.errors import GatewayError, InvalidParams, Reconfigured, TooBusy
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
@@ -36,13 +36,6 @@ from mcpgateway.sessions.store import Asker, Session, SessionStore
 from mcpgateway.wire.waiting import Wait
 
 log = logging.getLogger("mcpgateway.server")
-
-KINDS: Final = {
-    "notifications/tools/list_changed": (Kind.TOOLS,),
-    "notifications/prompts/list_changed": (Kind.PROMPTS,),
-    "notifications/resources/list_changed": (Kind.RESOURCES, Kind.TEMPLATES),
-}
-"""The listings that a notification says to have changed."""
 
 _CAPABILITY: Final = {
     "notifications/tools/list_changed": "tools",
@@ -67,16 +60,6 @@ class ChangesStatistics:
     """Messages that wait for their clients."""
     dropped: int
     """Messages that outboxes had no room for, so far."""
-
-
-@attrs.frozen
-class _Renewal:
-    """A listing to be made anew for all sessions of a namespace that have the same links to a server."""
-
-    server: Server
-    key: LinkKey
-    namespace: str
-    method: str
 
 
 @attrs.frozen
@@ -110,6 +93,7 @@ class Changes:
         self.outboxes = sessions.outboxes
         self.outboxes.lost = self._lost
         self._find = find
+        self.renewals = Renewals(sessions, find, soon)
         self.interests = interests
         self._watches = watches
         watches.heard, watches.missed = self._news, self._missed
@@ -117,8 +101,6 @@ class Changes:
         """Runs an errand of the gateway's."""
         self.listeners: set[Listener] = set()
         """Modern clients that listen to legacy servers."""
-        self._renewals: dict[_Renewal, bool] = {}
-        """Listings being made anew, and whether they have to be once more."""
         self._dropped = 0
 
     def statistics(self) -> ChangesStatistics:
@@ -185,7 +167,7 @@ class Changes:
         if message.is_request:
             return self._asked(server, key, link, message)
         if message.method in KINDS:
-            self._stale(server, key, message.method)
+            self.renewals.stale(server, key, message.method)
             self.spread(server, key, message)
             return True
         try:
@@ -209,7 +191,7 @@ class Changes:
             if told is not None:
                 yield owner, told
         elif message.method == LOG:
-            if link.statistics().in_flight and len(list(self._concerned(server, key))) > 1:
+            if link.statistics().in_flight and len(list(self.renewals.concerned(server, key))) > 1:
                 log.debug("server %r: a log that belongs to one of several calls is nobody's to read", server.name)
                 return
             for session in self.interests.levels.hearing(channel, level_of(message)):
@@ -226,7 +208,7 @@ class Changes:
     def _news(self, channel: Channel, message: Message) -> None:
         """Take what a modern server tells those who listen to it."""
         if message.method in KINDS:
-            self._stale(*channel, message.method)
+            self.renewals.stale(*channel, message.method)
         elif message.method == _UPDATED:
             for session, told in list(self._updated(channel, message)):
                 session.outbox.put(told)
@@ -243,7 +225,7 @@ class Changes:
     def heard_in_call(self, server: Server, key: LinkKey, message: Message) -> None:
         """Take what a server said during a modern client's call that no call's stream carries in that era."""
         if message.method in KINDS:
-            self._stale(server, key, message.method)
+            self.renewals.stale(server, key, message.method)
             self.spread(server, key, message)
             return
         try:
@@ -283,7 +265,7 @@ class Changes:
         self.interests.relinked((server, key))
         if key.era is Era.LEGACY:  # modern ones are listened to in so many words, and missed likewise
             for method in telling(server):
-                self._stale(server, key, method)
+                self.renewals.stale(server, key, method)
                 self.spread(server, key, jsonrpc.notification(method))
 
     def spread(self, server: Server, key: LinkKey, message: Message) -> None:
@@ -291,50 +273,6 @@ class Changes:
         for listener in self.listeners:
             if listener.hears(server, key, message):
                 listener.outbox.put(message)
-
-    def _stale(self, server: Server, key: LinkKey, method: str) -> None:
-        """Have listings made anew, once for all that see the same, and their sessions told."""
-        for name in {session.namespace for session in self._concerned(server, key)}:
-            renewal = _Renewal(server, key, name, method)
-            if renewal not in self._renewals:
-                self.soon(partial(self._renew, renewal))
-            self._renewals[renewal] = renewal in self._renewals
-
-    def _concerned(self, server: Server, key: LinkKey) -> Iterator[Session]:
-        """The sessions whose calls to a server use the links of a key."""
-        if key.owner and key.era is Era.LEGACY:
-            owner = self._sessions.get(key.owner)
-            if owner is not None:
-                yield owner
-            return
-        for session in self._sessions:
-            namespace = self._find(session.namespace)
-            if namespace is not None and server in namespace.servers and key_for(session.caller, server) == key:
-                yield session
-
-    async def _renew(self, renewal: _Renewal) -> None:
-        namespace = self._find(renewal.namespace)
-        try:
-            again = namespace is not None
-            while again and namespace is not None:
-                self._renewals[renewal] = False
-                await self._tell(namespace, renewal.method, partial(self._of_namespace, renewal))
-                again = self._renewals[renewal]
-        finally:
-            self._renewals.pop(renewal, None)
-
-    async def _tell(self, namespace: Namespace, method: str, sessions: Callable[[], list[Session]]) -> None:
-        """Make what a namespace lists anew, then tell the sessions that have seen something else."""
-        first = next(iter(sessions()), None)
-        if first is None:
-            return
-        prints = {kind: await namespace.renew(first.caller, kind) for kind in KINDS[method]}
-        for session in sessions():
-            seen = [kind for kind in prints if kind.value in session.seen]
-            if seen and all(session.seen[kind.value] == prints[kind] for kind in seen):
-                continue
-            session.seen |= {kind.value: mark for kind in seen if (mark := prints[kind]) is not None}
-            session.outbox.put(jsonrpc.notification(method))
 
     # ---- another configuration ---------------------------------------------------------------------------------------
 
@@ -363,7 +301,7 @@ class Changes:
             else:
                 groups[session.namespace, session.caller.capability_set] = None
         for name, capability_set in groups:
-            self.soon(partial(self._tell_seen, name, capability_set))
+            self.soon(partial(self.renewals.tell_seen, name, capability_set))
 
     def _sees(self, session: Session, server: Server) -> bool:
         if isinstance(session, Listener):
@@ -380,39 +318,6 @@ class Changes:
             session.moved = not was.servers.isdisjoint(changed) or not now.passes_through
             for wait in session.streams:
                 wait.end(Reconfigured("the configuration of the server has changed"))
-
-    async def _tell_seen(self, name: str, capability_set: bytes) -> None:
-        """Tell the sessions of a namespace what they would see otherwise now, and again once its servers are there."""
-        starting = True
-        while starting and (namespace := self._find(name)) is not None:
-            starting = any(not server.tried.is_set() for server in namespace.servers)
-            for method in KINDS:
-                await self._tell(namespace, method, partial(self._that_saw, name, capability_set, method))
-            for server in namespace.servers:
-                await server.tried.wait()
-
-    def _that_saw(self, name: str, capability_set: bytes, method: str) -> list[Session]:
-        """The sessions of a namespace with these capabilities that were shown what a notification is about."""
-        return [
-            session
-            for session in self._sessions
-            if session.namespace == name
-            and session.caller.capability_set == capability_set
-            and any(kind.value in session.seen for kind in KINDS[method])
-        ]
-
-    def renewed(self, namespace: str, capability_set: bytes, kind: Kind, fingerprint: int) -> None:
-        """A merged listing was made anew because a server came late: tell the sessions that have seen another."""
-        method = next(method for method, kinds in KINDS.items() if kind in kinds)
-        for session in self._sessions:
-            concerned = session.namespace == namespace and session.caller.capability_set == capability_set
-            if concerned and session.seen.get(kind.value, fingerprint) != fingerprint:
-                session.seen[kind.value] = fingerprint
-                session.outbox.put(jsonrpc.notification(method))
-
-    def _of_namespace(self, renewal: _Renewal) -> list[Session]:
-        concerned = self._concerned(renewal.server, renewal.key)
-        return [session for session in concerned if session.namespace == renewal.namespace]
 
 
 def _channels(namespace: Namespace, session: Session) -> list[Channel]:

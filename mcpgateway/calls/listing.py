@@ -17,6 +17,7 @@ from mcpgateway.adapters.base import NoBack
 from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.retries import may_be_called_twice
 from mcpgateway.catalog.items import Item, Kind, read
+from mcpgateway.catalog.naming import Target
 from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.param_headers import MARK, find_invalid
@@ -97,8 +98,11 @@ async def pages(
 
 
 def note_tools(server: Server, items: Iterable[Item]) -> None:
-    """Remember which of these tools may be called twice: that is asked when a call has failed, and in a hurry."""
+    """Remember these tools, and which of them may be called twice: that is asked when a call has failed, and in a
+    hurry."""
     for item in items:
+        if item.name not in server.tools:
+            server.tools[item.name] = Target(server.name, item.name)
         if may_be_called_twice(item.raw):
             server.repeatable.add(item.name)
         else:

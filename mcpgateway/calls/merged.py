@@ -91,7 +91,7 @@ class MergedNamespace:
             startup_wait=plan.startup_wait,
             list_timeout=plan.list_timeout,
             soon=changes.soon,
-            changed=partial(changes.renewed, plan.name),
+            changed=partial(changes.renewals.renewed, plan.name),
         )
         self._answers: dict[str, Answer] = {
             "completion/complete": self._complete,
@@ -198,7 +198,8 @@ class MergedNamespace:
         cursor = members_of(message.params).get("cursor")
         if cursor is None or cursor == jsonrpc.NULL:
             after = None
-            listed = await self._tables.refresh(caller, kind)
+            with interruptible(wait):
+                listed = await self._tables.refresh(caller, kind)
         else:
             after = await self._cursors.open(caller, kind, text_of(cursor, "params.cursor"))
             listed = await self._tables.listed(caller, kind)
@@ -280,11 +281,15 @@ class MergedNamespace:
         finished = then(lambda reply: self._finished(caller, "tools/call", name, reply), done)
         return self._dispatcher.begin(server, caller, message, wait, along, finished)
 
+    def owner(self, caller: Caller, tool: str) -> Target | None:
+        table = self._tables.known(caller, Kind.TOOLS)
+        return None if table is None else table.route(tool)
+
     async def _call_tool(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
         name = named(message, "name")
-        target = await self._tables.owner(caller, Kind.TOOLS, name)
+        target = await self._tables.owner(caller, Kind.TOOLS, name, wait)
         message, headers = with_name(message, "name", target.original, headers)
         with interruptible(wait):
             await self._mirrors.check(self._by_name[target.server], caller, message, headers)
@@ -293,13 +298,13 @@ class MergedNamespace:
     async def _call_prompt(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
-        target = await self._tables.owner(caller, Kind.PROMPTS, named(message, "name"))
+        target = await self._tables.owner(caller, Kind.PROMPTS, named(message, "name"), wait)
         return await self._call(target, "name", caller, message, wait, back, headers)
 
     async def _call_resource(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
     ) -> Reply:
-        target = await self._tables.reader(caller, named(message, "uri"))
+        target = await self._tables.reader(caller, named(message, "uri"), wait)
         return await self._call(target, "uri", caller, message, wait, back, headers)
 
     async def _complete(
@@ -310,7 +315,7 @@ class MergedNamespace:
         reference = members_of(params.get("ref"))
         member, kind = ("uri", Kind.TEMPLATES) if "uri" in reference else ("name", Kind.PROMPTS)
         name = text_of(reference.get(member), f"params.ref.{member}")
-        target = await self._tables.owner(caller, kind, name)
+        target = await self._tables.owner(caller, kind, name, wait)
         params["ref"] = raw_of({**reference, member: target.original})
         message = message.replace(params=raw_of(params))
         return await self._dispatch(target.server, caller, message, wait, back, headers)
@@ -378,7 +383,7 @@ class MergedNamespace:
         """``resources/subscribe`` (legacy), at the server whose resource it is."""
         session = _session_of(caller, message)
         uri = named(message, "uri")
-        target = await self._tables.reader(caller, uri)
+        target = await self._tables.reader(caller, uri, wait)
         message, _ = with_name(message, "uri", target.original, None)
         server = self._by_name[target.server]
         reply = await self._changes.interests.serve(server, session, message, wait, back, shown=uri)
@@ -411,7 +416,7 @@ class MergedNamespace:
             return await self._dispatcher.call(self._by_name[server], caller, part, Wait(), back, along)
 
         targets = await targeted(
-            wanted, partial(self._tables.reader, caller), partial(self._tasks.find, caller.principal)
+            wanted, partial(self._tables.reader, caller, wait=wait), partial(self._tasks.find, caller.principal)
         )
         asked = parts(wanted, self._offers(caller), targets)
         subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))

@@ -14,6 +14,7 @@ from msgspec import Raw
 from mcpgateway.adapters.base import Back, Done, Reply
 from mcpgateway.calls.eras import serves
 from mcpgateway.catalog.items import Kind
+from mcpgateway.catalog.naming import Target
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
@@ -77,6 +78,9 @@ class Namespace(Protocol):
 
         Otherwise they are the gateway's own, and it is the session's outbox from which they are resumed.
         """
+
+    def owner(self, caller: Caller, tool: str) -> Target | None:
+        """Whose a tool is, as it was last listed for such a caller; ``None`` where nobody was seen to list it."""
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
         """Give a legacy session what its servers say outside calls, until the stream or the ``wait`` ends.

@@ -27,6 +27,7 @@ from mcpgateway.calls.subscriptions import ended
 from mcpgateway.calls.targets import named, unknown, with_name
 from mcpgateway.catalog.direct import direct
 from mcpgateway.catalog.items import Kind, read
+from mcpgateway.catalog.naming import Target
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules
 from mcpgateway.catalog.table import build
 from mcpgateway.config.model import Isolation
@@ -166,7 +167,8 @@ class RawNamespace:
         if message.method == "initialize":  # of a modern client; on a pipe it would change the era for all
             raise MethodNotFound("Method not found: initialize")
         if not server.tried.is_set():
-            await server.known(self._startup_wait)
+            with interruptible(wait):
+                await server.known(self._startup_wait)
         if message.method in LASTING and caller.session is not None and self._shares(caller):
             return await self._changes.interests.serve(server, caller.session, message, wait, back)
         along: Mapping[bytes, bytes] | None = forwarded(headers) if headers is not None else None
@@ -227,6 +229,12 @@ class RawNamespace:
             done = then(partial(complete, message.method or ""), done)
         along = forwarded(headers) if headers is not None else None
         return self._dispatcher.begin(server, caller, message, wait, along, done)
+
+    def owner(self, caller: Caller, tool: str) -> Target | None:
+        if self._direct is not None:
+            target = self._direct.route(tool)
+            return None if target is None else self._server.tools.get(target.original)
+        return self._server.tools.get(tool)
 
     def _seen(self, reply: Reply) -> None:
         """Look at a page of tools that passes."""

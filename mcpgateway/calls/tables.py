@@ -30,6 +30,7 @@ from mcpgateway.protocol.results import UNKEPT, Hints, strictest
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.wire.waiting import Wait, interruptible
 
 _MAX_VIEWS = 64
 """Capability sets whose tables are kept at a time."""
@@ -181,12 +182,20 @@ class Tables:
         self._locks = {key: value for key, value in self._locks.items() if key[:2] != view}
         self._looked = {key: value for key, value in self._looked.items() if key[:2] != view}
 
-    async def find(self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None]) -> Target | None:
-        """Look something up in the table, and once more in a new one where it is not there."""
+    async def find(
+        self, caller: Caller, kind: Kind, find: Callable[[Table], Target | None], wait: Wait
+    ) -> Target | None:
+        """Look something up in the table, and once more in a new one where it is not there, unless the wait ends."""
         seen = self.known(caller, kind)
         target = find(seen) if seen is not None else None
         if target is not None:
             return target
+        with interruptible(wait):
+            table = await self._another(caller, kind, seen)
+        return find(table)
+
+    async def _another(self, caller: Caller, kind: Kind, seen: Table | None) -> Table:
+        """A table that is newer than one, where it may have changed since."""
         view = (caller.era, caller.capability_set, kind)
         async with self._locks.setdefault(view, trio.Lock()):
             table = self.known(caller, kind)
@@ -194,19 +203,19 @@ class Tables:
             if table is None or (table is seen and not lately):
                 table = (await self.refresh(caller, kind)).table
                 self._looked[view] = trio.current_time()
-        return find(table)
+            return table
 
-    async def owner(self, caller: Caller, kind: Kind, name: str) -> Target:
+    async def owner(self, caller: Caller, kind: Kind, name: str, wait: Wait) -> Target:
         """Whose a tool, a prompt or a resource template is.
 
         :raises InvalidParams: nobody's here
         """
-        target = await self.find(caller, kind, lambda table: table.route(name))
+        target = await self.find(caller, kind, lambda table: table.route(name), wait)
         if target is None:
             raise unknown(_WHAT[kind], name, self.missing(caller, kind))
         return target
 
-    async def reader(self, caller: Caller, uri: str) -> Target:
+    async def reader(self, caller: Caller, uri: str, wait: Wait) -> Target:
         """Who reads a URI: who lists it, else whose template it fits.
 
         :raises InvalidParams: nobody here
@@ -216,11 +225,11 @@ class Tables:
             return table.route(uri)
 
         listed = self.known(caller, Kind.RESOURCES)
-        target = await self.find(caller, Kind.RESOURCES, route) if listed is None else listed.route(uri)
+        target = await self.find(caller, Kind.RESOURCES, route, wait) if listed is None else listed.route(uri)
         if target is None:
-            target = await self.find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri))
+            target = await self.find(caller, Kind.TEMPLATES, lambda table: template_routes(table).route(uri), wait)
         if target is None and listed is not None:
-            target = await self.find(caller, Kind.RESOURCES, route)
+            target = await self.find(caller, Kind.RESOURCES, route, wait)
         if target is None:
             raise unknown(_WHAT[Kind.RESOURCES], uri, self.missing(caller, Kind.RESOURCES))
         return target

@@ -6,6 +6,7 @@ variable or of a URL.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -16,7 +17,8 @@ import attrs
 
 from mcpgateway import durations
 from mcpgateway.catalog.rules import Naming, ToolRules
-from mcpgateway.config.document import Address
+from mcpgateway.config import names
+from mcpgateway.config.document import Address, did_you_mean
 from mcpgateway.config.model import (
     Config,
     HttpOptions,
@@ -26,17 +28,21 @@ from mcpgateway.config.model import (
     Links,
     Listen,
     Logging,
+    Metrics,
     NamespaceConfig,
     Parking,
+    Reconnect,
     Recovery,
     Secret,
     ServerConfig,
     StdioServer,
     Tls,
+    UpstreamConfig,
     WebSocketServer,
 )
+from mcpgateway.config.plan import plans
 from mcpgateway.config.proxies import is_loopback, is_no_proxy, proxy_problem
-from mcpgateway.config.structuring import Finding, did_you_mean
+from mcpgateway.config.structuring import Finding
 from mcpgateway.config.urls import url_problem
 
 RESERVED = frozenset(
@@ -50,26 +56,33 @@ FORMATS = ("text", "json")
 
 _Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
 
-_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9._-]{1,64}")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_-]{1,4}")
-_TOKEN = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OBJECT = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 
 
-def check(config: Config, *, servers: Collection[str] | None, is_file: Callable[[Path], bool]) -> list[Finding]:
+def check(
+    config: Config,
+    *,
+    servers: Collection[str] | None,
+    namespaces: Collection[str] | None,
+    is_file: Callable[[Path], bool],
+) -> list[Finding]:
     """Everything that is wrong or odd with a configuration.
 
-    ``servers`` are the names that the file gives, those that did not fit included, or ``None`` where it cannot be told;
-    ``is_file`` looks for a file.
+    ``servers`` and ``namespaces`` are the names that the file gives, those that did not fit included, or ``None`` where
+    it cannot be told; ``is_file`` looks for a file.
     """
     return [
         *_gateway(config),
         *_listen(config.listen, config.insecure, is_file),
         *_parking(config.parking),
         *_logging(config.logging),
+        *_metrics(config.metrics, config.insecure),
         *_naming(config.naming, ("naming",)),
         *_each("servers", config.servers, lambda server, at: _server(server, at, is_file)),
         *_each("namespaces", config.namespaces, lambda namespace, at: _namespace(namespace, at, servers)),
+        *_upstreams(config, namespaces, is_file),
     ]
 
 
@@ -87,16 +100,21 @@ def _gateway(config: Config) -> Iterator[Finding]:
 
 def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
     at: Address = ("listen",)
-    if not 0 <= listen.port <= 65535:
-        yield Finding((*at, "port"), f"must be 0 (any free port) to 65535, not {listen.port}")
-    if not listen.host:
-        yield Finding((*at, "host"), "is empty (127.0.0.1 for this machine only, 0.0.0.0 for all interfaces)")
-    elif not insecure and not is_loopback(listen.host):
-        text = "reaches beyond this machine, and there is no authentication: say 'insecure: true' if that is meant"
-        yield Finding((*at, "host"), text)
+    yield from _bound(listen.host, listen.port, insecure, at)
     if listen.tls is not None:
         yield from _files(attrs.asdict(listen.tls), (*at, "tls"), is_file)
     yield from _limits(listen.limits, (*at, "limits"))
+
+
+def _bound(host: str, port: int | None, insecure: bool, at: Address) -> Iterator[Finding]:
+    """Where a listener is opened."""
+    if port is not None and not 0 <= port <= 65535:
+        yield Finding((*at, "port"), f"must be 0 (any free port) to 65535, not {port}")
+    if not host:
+        yield Finding((*at, "host"), "is empty (127.0.0.1 for this machine only, 0.0.0.0 for all interfaces)")
+    elif not insecure and not is_loopback(host):
+        text = "reaches beyond this machine, and there is no authentication: say 'insecure: true' if that is meant"
+        yield Finding((*at, "host"), text)
 
 
 def _files(paths: Mapping[str, Path], at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
@@ -131,6 +149,12 @@ def _parking(parking: Parking) -> Iterator[Finding]:
 def _logging(logging: Logging) -> Iterator[Finding]:
     yield from _one_of(logging.level, LEVELS, ("logging", "level"))
     yield from _one_of(logging.format, FORMATS, ("logging", "format"))
+    if logging.payload < 1:
+        yield Finding(("logging", "payload"), "must be 1 or more")
+
+
+def _metrics(metrics: Metrics, insecure: bool) -> Iterator[Finding]:
+    yield from _bound(metrics.host, metrics.port, insecure, ("metrics",))
 
 
 def _one_of(value: str, allowed: tuple[str, ...], at: Address) -> Iterator[Finding]:
@@ -150,8 +174,8 @@ def _each(
 
 
 def _name(name: str, section: str) -> Iterator[Finding]:
-    if not _NAME.fullmatch(name):
-        yield Finding((section, name), "names have 1 to 64 letters, digits, '.', '_' or '-', and not dots only")
+    if problem := names.problem(name):
+        yield Finding((section, name), problem)
     elif name in RESERVED:
         text = f"the gateway serves /{name} itself, so this is reachable at /mcp/{name} only"
         yield Finding((section, name), text, odd=True)
@@ -183,6 +207,63 @@ def _namespace(namespace: NamespaceConfig, at: Address, servers: Collection[str]
             yield Finding((*at_servers, index), f"server {name!r} is named twice")
     yield from _naming(namespace.naming, (*at, "naming"))
     yield from _tools(namespace.tools, (*at, "tools"))
+
+
+# ---- upstreams -------------------------------------------------------------------------------------------------------
+
+
+def _upstreams(
+    config: Config, namespaces: Collection[str] | None, is_file: Callable[[Path], bool]
+) -> Iterator[Finding]:
+    taken = [upstream.name for upstream in config.upstreams]
+    for index, upstream in enumerate(config.upstreams):
+        at: Address = ("upstreams", index)
+        if problem := names.upstream_problem(upstream.name):
+            yield Finding((*at, "name"), problem)
+        if upstream.name in taken[:index]:
+            yield Finding((*at, "name"), f"upstream {upstream.name!r} is given twice: each needs a name of its own")
+        if namespaces is not None:
+            yield from _seen(upstream.namespace, at, {*plans(config), *namespaces})
+        yield from _upstream(upstream, at, is_file)
+
+
+def _seen(namespace: str, at: Address, known: Collection[str]) -> Iterator[Finding]:
+    """The namespace that an upstream sees."""
+    if not namespace and namespace not in known:
+        text = "needs 'namespace': beside configured ones there is no view of all servers"
+        yield Finding(at, f"{text} (or say 'expose_servers: true')")
+    elif namespace not in known:
+        hint = did_you_mean(namespace, [each for each in known if each])
+        yield Finding((*at, "namespace"), f"there is no namespace {namespace!r}{hint}")
+
+
+def _upstream(upstream: UpstreamConfig, at: Address, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
+    endpoint = upstream.endpoint.reveal()
+    problem = url_problem(endpoint, schemes=("ws", "wss"))
+    if problem:
+        yield Finding((*at, "endpoint"), problem)
+    elif "#" in endpoint:
+        yield Finding((*at, "endpoint"), "must not hold '#': what follows it is sent to nobody, a token least of all")
+    yield from _entries(upstream.headers, (*at, "headers"), HEADER_NAME, "\r\n\0", "line breaks or NUL")
+    yield from _positive(upstream, ("connect_timeout", "call_deadline"), at)
+    yield from _reconnect(upstream.reconnect, (*at, "reconnect"))
+    yield from _positive(upstream.keepalive, ("interval", "timeout"), (*at, "keepalive"))
+    for key in "message_bytes", "reply_bytes":
+        size = getattr(upstream, key)
+        if size is not None and size < 1:
+            yield Finding((*at, key), "must be 1 or more")
+    yield from _tls(upstream.tls, (*at, "tls"), is_file, "" if endpoint.lower().startswith("wss:") else "wss://")
+
+
+def _reconnect(reconnect: Reconnect, at: Address) -> Iterator[Finding]:
+    if reconnect.initial <= 0:
+        yield Finding(
+            (*at, "initial"), "must be more than 0s: an upstream that fails at once would be dialled in a busy loop"
+        )
+    elif reconnect.maximum < reconnect.initial:
+        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(reconnect.initial)})")
+    if not 1 <= reconnect.multiplier < math.inf:
+        yield Finding((*at, "multiplier"), "must be 1 or more: each pause is as much longer than the one before it")
 
 
 # ---- servers ---------------------------------------------------------------------------------------------------------
@@ -244,7 +325,7 @@ def _http(server: HttpServer, at: Address, is_file: Callable[[Path], bool]) -> I
     problem = url_problem(server.url)
     if problem:
         yield Finding((*at, "url"), problem)
-    yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
+    yield from _entries(server.headers, (*at, "headers"), HEADER_NAME, "\r\n\0", "line breaks or NUL")
     yield from _positive(server, ("connect_timeout", "first_byte_timeout", "stall_timeout"), at)
     yield from _http_options(server.http, (*at, "http"), is_file, secure=server.url.lower().startswith("https:"))
 
@@ -275,7 +356,7 @@ def _websocket(server: WebSocketServer, at: Address, is_file: Callable[[Path], b
     problem = url_problem(server.url, schemes=("ws", "wss"))
     if problem:
         yield Finding((*at, "url"), problem)
-    yield from _entries(server.headers, (*at, "headers"), _TOKEN, "\r\n\0", "line breaks or NUL")
+    yield from _entries(server.headers, (*at, "headers"), HEADER_NAME, "\r\n\0", "line breaks or NUL")
     yield from _positive(server, ("connect_timeout",), at)
     yield from _positive(server.keepalive, ("interval", "timeout"), (*at, "keepalive"))
     yield from _tls(server.tls, (*at, "tls"), is_file, "" if server.url.lower().startswith("wss:") else "wss://")

@@ -7,6 +7,7 @@ has in the file, so that messages speak of what was written and not of what it w
 from __future__ import annotations
 
 import datetime
+import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from mcpgateway.errors import JSON
 Address: TypeAlias = tuple[str | int, ...]
 """The keys and indices that lead to a value."""
 
+_ENDPOINT = re.compile(r"://|token=", re.IGNORECASE)
+
 NAMED = frozenset({"servers", "mcpServers", "namespaces", "env", "headers", "rename"})
 """Keys under which stand names that somebody chose; these are shown in brackets."""
 
@@ -30,6 +33,8 @@ class Node:
     value: str | int | float | bool | list[Node] | dict[str, Node] | None
     at: Address = ()
     line: int | None = None
+    repeated: tuple[tuple[str, Node], ...] = ()
+    """Further entries of a mapping whose keys it has already; for dialects in which the last one counts."""
 
     @property
     def entries(self) -> dict[str, Node]:
@@ -142,9 +147,15 @@ def show(at: Address) -> str:
 def _name(part: str | int, within: str) -> str | int:
     """A header or variable mistyped as ``{"NAME: value"}`` has its value in the key: leave that unsaid."""
     if within not in ("env", "headers") or not isinstance(part, str):
-        return part
+        return legible(part) if isinstance(part, str) else part
     name = re.split(r"[=:\s]", part, maxsplit=1)[0]
     return name if name == part else f"{name}…"
+
+
+def legible(key: str) -> str:
+    """A key or a name as messages show it: an endpoint in its place would be shown with its token."""
+    found = _ENDPOINT.search(key)
+    return f"{key[: found.end()]}…" if found else key
 
 
 def plain(node: Node) -> JSON:
@@ -170,6 +181,12 @@ def nearest(root: Node, address: Address) -> Node:
             case _:
                 break
     return node
+
+
+def did_you_mean(given: str, names: list[str]) -> str:
+    """A hint at the nearest right name, to put behind a message; empty where none is near."""
+    near = difflib.get_close_matches(given, names, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 # ---- making ----------------------------------------------------------------------------------------------------------

@@ -94,6 +94,8 @@ class ServerConfig:
 
     name: str
     enabled: bool = True
+    title: str = ""
+    """What people call it, where that is no legal name."""
     description: str = ""
     isolation: Isolation = Isolation.AUTO
     era: EraPolicy = EraPolicy.AUTO
@@ -234,6 +236,60 @@ class InProcessServer(ServerConfig):
 
 
 @attrs.frozen
+class Reconnect:
+    """How often an upstream is dialled again when it cannot be reached, or its connection has ended."""
+
+    enabled: bool = True
+    """Without it, an upstream that cannot be reached, or that closes its connection, is left alone until a reload."""
+    initial: Seconds = 1.0
+    """The pause after the first failure or drop in a row."""
+    maximum: Seconds = 600.0
+    """The longest pause; chance shortens each by up to a tenth."""
+    multiplier: float = 2.0
+    """By how much each further pause is longer than the one before it."""
+    stable: Seconds = 60.0
+    """How long a connection has to last for the pauses to begin anew from ``initial``."""
+    refused: Seconds = 60.0
+    """The shortest pause after the upstream has refused the token, or closed with code 4004."""
+
+
+class OnToolsChanged(enum.Enum):
+    """How an upstream learns that the tools have changed."""
+
+    NOTIFY = "notify"
+    """By ``notifications/tools/list_changed``, as MCP has it."""
+    RECONNECT = "reconnect"
+    """By a new connection, for clouds that list tools only then."""
+
+
+@attrs.frozen
+class UpstreamConfig:
+    """A WebSocket that the gateway dials, and whose far end then is a client: an AI cloud."""
+
+    name: str
+    endpoint: Secret
+    """``ws://`` or ``wss://`` URL, its token with it."""
+    namespace: str = ""
+    """What the upstream sees; empty for what ``/mcp`` shows."""
+    enabled: bool = True
+    headers: Mapping[str, Secret] = attrs.field(factory=dict)
+    """Sent with the handshake."""
+    tls: Tls = Tls()
+    connect_timeout: Seconds = 30.0
+    """Name look-up, TCP, TLS and the WebSocket handshake together."""
+    reconnect: Reconnect = Reconnect()
+    keepalive: Keepalive = Keepalive()
+    call_deadline: Seconds | None = None
+    """A call that takes longer is answered with a tool error, and cancelled at its server."""
+    on_tools_changed: OnToolsChanged = OnToolsChanged.NOTIFY
+    message_bytes: int = 4 * 1024 * 1024
+    """The longest message that is taken from the upstream; a longer one ends the connection."""
+    reply_bytes: int | None = None
+    """The longest message that the upstream takes; a longer reply becomes an error that says so, and a longer list of
+    tools loses those at its end, with a warning in the log that names them. ``None``: no bound."""
+
+
+@attrs.frozen
 class NamespaceConfig:
     name: str
     servers: tuple[str, ...]
@@ -338,6 +394,21 @@ class Listen:
 class Logging:
     level: str = "info"
     format: str = "text"
+    verbose: bool = False
+    """Log what tools are called with and what they answer, secrets left out."""
+    payload: int = 2000
+    """Characters that ``verbose`` shows of what a tool is called with, and of what it answers."""
+
+
+@attrs.frozen
+class Metrics:
+    """Figures for Prometheus."""
+
+    enabled: bool = False
+    host: str = "127.0.0.1"
+    """Of the listener at ``port``."""
+    port: int | None = None
+    """A listener of its own for ``/metrics`` and ``/health``; ``None``: they are where MCP is."""
 
 
 class LoginShellMode(enum.Enum):
@@ -364,10 +435,13 @@ class Config:
     state_dir: Path = attrs.field(factory=lambda: Path("~/.local/state/mcp-gateway").expanduser())
     servers: Mapping[str, ServerConfig] = attrs.field(factory=dict)
     namespaces: Mapping[str, NamespaceConfig] = attrs.field(factory=dict)
+    upstreams: tuple[UpstreamConfig, ...] = ()
+    """Dialled by ``runners.bridge``, and by ``runners.gateway`` too."""
     naming: Naming = Naming()
     expose_servers: bool | None = None
     """Serve ``/mcp`` and ``/mcp/{server}`` beside configured namespaces; ``None``: only while there are none."""
     logging: Logging = Logging()
+    metrics: Metrics = Metrics()
     login_shell: LoginShell = LoginShell()
     parking: Parking = Parking()
     insecure: bool = False
@@ -381,3 +455,8 @@ class Config:
     """With more stdio servers than this, they start when first used instead of at start-up."""
     source: str = attrs.field(default="", eq=False)
     """The file it came from, for messages."""
+
+
+def is_keyed(cls: type) -> bool:
+    """Whether a file has such a thing under its name, which then is a key of its own nowhere."""
+    return issubclass(cls, ServerConfig | NamespaceConfig)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import attrs
 
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules, resolve_mode
-from mcpgateway.config.model import Config, Seconds, ServerConfig
+from mcpgateway.config.model import Config, Seconds, ServerConfig, UpstreamConfig
 
 
 @attrs.frozen
@@ -38,6 +38,11 @@ class Plan:
 def enabled(config: Config) -> dict[str, ServerConfig]:
     """The servers that are to run, in config order."""
     return {name: server for name, server in config.servers.items() if server.enabled}
+
+
+def dialled(config: Config) -> dict[str, UpstreamConfig]:
+    """The upstreams that are to be dialled, by name, in config order."""
+    return {upstream.name: upstream for upstream in config.upstreams if upstream.enabled}
 
 
 def plans(config: Config) -> dict[str, Plan]:

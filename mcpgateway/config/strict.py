@@ -21,12 +21,12 @@ from cattrs.gen import make_dict_structure_fn, override
 from mcpgateway import durations
 from mcpgateway.config import adapters
 from mcpgateway.config.document import Expanded, Refused, kind, shown, unexpected
-from mcpgateway.config.model import NamespaceConfig, Seconds, Secret, ServerConfig
+from mcpgateway.config.model import Config, NamespaceConfig, Seconds, Secret, ServerConfig, is_keyed
 
 _E = TypeVar("_E", bound=enum.Enum)
 
 _NAME = "<name>"
-"""The key by which an entry is told its own name; a file that writes ``name`` writes an unknown key."""
+"""The key by which a server or namespace is told its own name; a file that writes ``name`` writes an unknown key."""
 
 
 @lru_cache(maxsize=4)
@@ -136,8 +136,9 @@ def _tuple_hook(cls: Any, converter: cattrs.Converter) -> StructureHook:
 
 
 def _class_hook(cls: Any, converter: cattrs.Converter) -> StructureHook:
-    special = {"name": override(rename=_NAME), "source": override(omit=True)}
-    overrides = {name: special[name] for name in special if name in attrs.fields_dict(cls)}
+    overrides = {"source": override(omit=True)} if cls is Config else {}
+    if is_keyed(cls):
+        overrides["name"] = override(rename=_NAME)
     inner: StructureHook = make_dict_structure_fn(cls, converter, **overrides)  # type: ignore[arg-type]  # see explain.py
     return lambda value, cls: inner(_mapping(value), cls)
 

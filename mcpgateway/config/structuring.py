@@ -8,7 +8,6 @@ An address in a `Finding` is canonical; `Node` knows where that stands in the fi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +19,13 @@ from cattrs.errors import (
     IterableValidationNote,
 )
 
-from mcpgateway.config.dialects import UNSUPPORTED
-from mcpgateway.config.document import Address, Node, Refused, plain
-from mcpgateway.config.model import Config, ServerConfig
+from mcpgateway.config.dialects.shapes import UNSUPPORTED
+from mcpgateway.config.document import Address, Node, Refused, did_you_mean, legible, plain
+from mcpgateway.config.model import Config, ServerConfig, is_keyed
 from mcpgateway.config.strict import strict_converter
 from mcpgateway.errors import JSON
 
-_LATER = {(section,) for section in UNSUPPORTED} | {("logging", "verbose"), ("namespaces", "*", "handshake")}
+_LATER = {(section,) for section in UNSUPPORTED} | {("namespaces", "*", "handshake")}
 
 
 @attrs.frozen
@@ -124,16 +123,11 @@ def _step(error: Exception) -> Address:
 def _unknown(at: Address, key: str, cls: type) -> str:
     if any(_matches((*at, key), pattern) for pattern in _LATER):
         return f"{key!r} is not supported by this version yet"
+    hidden = {"source", "name"} if is_keyed(cls) else {"source"}
     extra = ["type"] if issubclass(cls, ServerConfig) else []
-    names = [field.name for field in attrs.fields(cls) if field.name not in ("name", "source")] + extra
-    return f"unknown key {key!r}{did_you_mean(key, names)}"
+    names = [field.name for field in attrs.fields(cls) if field.name not in hidden] + extra
+    return f"unknown key {legible(key)!r}{did_you_mean(key, names)}"
 
 
 def _matches(address: Address, pattern: Address) -> bool:
     return len(address) == len(pattern) and all(want in ("*", got) for got, want in zip(address, pattern, strict=True))
-
-
-def did_you_mean(given: str, names: list[str]) -> str:
-    """A hint at the nearest right name, to put behind a message; empty where none is near."""
-    near = difflib.get_close_matches(given, names, n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""

@@ -20,7 +20,6 @@ from typing import Final
 
 import attrs
 import trio
-from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Continuation, Event, Outcome, Reply
@@ -37,8 +36,9 @@ from mcpgateway.errors import (
 )
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import read_batch
-from mcpgateway.fronts.handshakes import EMPTY, read_handshake
-from mcpgateway.fronts.in_flight import Batch, Call, InFlight, envelope_of, go_on, internal, response
+from mcpgateway.fronts.handshakes import EMPTY, shake_hands
+from mcpgateway.fronts.in_flight import Batch, Call, InFlight, attempt, envelope_of, go_on, internal, response
+from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.envelope import Envelope
 from mcpgateway.protocol.headers import unsupported
@@ -95,6 +95,10 @@ class Channel:
         end: Callable[[], None],
     ) -> None:
         self.name = name
+        self.remark: Callable[[str], None] = log.debug
+        """Takes what is odd about a client and is its own business; a front may want to know."""
+        self.kept: KeptSessions | None = None
+        """Sessions that outlive the channel, where it has such."""
         self._commons = commons
         self._address = address
         self._out = out
@@ -173,6 +177,7 @@ class Channel:
         try:
             caller = self._caller or self._stateless()
         except GatewayError as problem:
+            self.remark(f"refused a {(message.method or '')[:100]!r}: {problem.message}")
             self._refuse(message, problem, batch)
         else:
             self._begin(Call(caller, message, size, batch))
@@ -261,7 +266,8 @@ class Channel:
 
     async def _initialize(self, message: Message) -> None:
         try:
-            caller, result = await self._shake_hands(message)
+            sessions = self._commons.sessions
+            caller, result = await shake_hands(message, self._namespace(), sessions, self._address, self.kept)
         except GatewayError as problem:
             self._refuse(message, problem)
         except Exception:
@@ -283,22 +289,23 @@ class Channel:
         if self._held is not None:
             self._held.extend(held)
 
-    async def _shake_hands(self, message: Message) -> tuple[Caller, Raw]:
-        namespace, sessions = self._namespace(), self._commons.sessions
-        caller = read_handshake(message, resumes=False)
-        id = sessions.new_id()
-        result, keep = await namespace.initialize(caller, message.params or EMPTY, id)
-        if keep:
-            sessions.open(id, namespace.name, caller, self._address)
-        return caller, result
-
     def _become(self, caller: Caller) -> None:
         """Be this client from now on; one that shakes hands again begins anew."""
         former, self._caller = self._caller, caller
+        if former is caller:
+            return
         if former is not None and former.session is not None:
-            self._commons.sessions.close(former.session)
+            self._leave(former.session)
         if caller.session is not None:
             self._nursery.start_soon(self._bring, caller, caller.session)
+
+    def _leave(self, session: Session) -> None:
+        """Not be the client of a session any more."""
+        if self.kept is None:
+            self._commons.sessions.close(session)
+        else:
+            for wait in session.streams:
+                wait.end(ClientGone("the client has shaken hands again"))
 
     async def _bring(self, caller: Caller, session: Session) -> None:
         """Bring what servers say outside calls, until the session ends, and with it the channel."""
@@ -319,9 +326,9 @@ class Channel:
         """The client's answer to what a server asked."""
         caller = self._caller
         if caller is None or caller.session is None or (message.id or b"") not in caller.session.questions:
-            log.info("dropped the answer to a question that nobody asked")
+            self.remark("dropped the answer to a question that nobody asked")
             return
-        self._start(partial(_attempt, partial(answer, caller, message)))
+        self._start(partial(attempt, partial(answer, caller, message)))
 
     def _notice(self, message: Message) -> None:
         """A notification, which is passed on after those before it."""
@@ -336,7 +343,7 @@ class Channel:
         while self._notices:
             caller = self._caller
             if caller is not None:
-                await _attempt(partial(self._tell, caller, self._notices[0]))
+                await attempt(partial(self._tell, caller, self._notices[0]))
             self._notices.popleft()
 
     async def _tell(self, caller: Caller, message: Message) -> None:
@@ -415,17 +422,7 @@ class Channel:
         self._finished = True
         self.end_calls(ClientGone("the client has gone"))
         if self._caller is not None and self._caller.session is not None:
-            self._commons.sessions.close(self._caller.session)
-
-
-async def _attempt(work: Callable[[], Awaitable[object]]) -> None:
-    """Bring something to a server; that it cannot be brought is nobody's to know who said it."""
-    try:
-        await work()
-    except GatewayError as problem:
-        log.info("what a client said was not delivered: %s", problem.message)
-    except Exception:
-        log.exception("what a client said was not delivered")
+            self._leave(self._caller.session)
 
 
 @asynccontextmanager

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
+import trio
+from msgspec import Raw
+
 from mcpgateway import jsonrpc
+from mcpgateway.calls.namespace import Namespace
 from mcpgateway.errors import InvalidParams
+from mcpgateway.fronts.kept_sessions import KeptSessions
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era, negotiate_legacy
 from mcpgateway.sessions.caller import Caller
+from mcpgateway.sessions.store import SessionStore
 
 HANDSHAKE_BYTES: Final = 64 * 1024
 """What a client may say of itself: it is kept for as long as its session lasts."""
@@ -30,3 +36,25 @@ def read_handshake(message: Message, *, resumes: bool = True) -> Caller:
         raise InvalidParams(f"the params of initialize may have {HANDSHAKE_BYTES} bytes")
     capabilities = params.get("capabilities", EMPTY)
     return Caller(Era.LEGACY, negotiate_legacy(raw_revision), capabilities, resumes=resumes)
+
+
+async def shake_hands(
+    message: Message, namespace: Namespace, sessions: SessionStore, address: str, kept: KeptSessions | None = None
+) -> tuple[Caller, Raw]:
+    """Answer the ``initialize`` of a client that has all on one channel: who it is, and the ``InitializeResult``.
+
+    It has a session from now on, where there are sessions; one that is ``kept`` from the last time, if it has such.
+    """
+    params = message.params or EMPTY
+    caller = read_handshake(message, resumes=False)
+    found = None if kept is None else kept.find(bytes(params), namespace)
+    if found is not None:
+        await trio.lowlevel.checkpoint()
+        return found
+    id = sessions.new_id()
+    result, keep = await namespace.initialize(caller, params, id)
+    if keep:
+        sessions.open(id, namespace.name, caller, address)
+        if kept is not None:
+            kept.keep(bytes(params), caller, result, namespace)
+    return caller, result

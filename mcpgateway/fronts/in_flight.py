@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from mcpgateway import jsonrpc
@@ -158,3 +159,13 @@ async def go_on(outcome: Outcome, back: Back) -> Reply:
 def internal() -> GatewayError:
     """The error for a mistake of ours."""
     return GatewayError("internal error; the gateway's log has the details")
+
+
+async def attempt(work: Callable[[], Awaitable[object]]) -> None:
+    """Bring something to a server; that it cannot be brought is nobody's to know who said it."""
+    try:
+        await work()
+    except GatewayError as problem:
+        log.info("what a client said was not delivered: %s", problem.message)
+    except Exception:
+        log.exception("what a client said was not delivered")

@@ -14,7 +14,7 @@ import attrs
 import trio
 
 from mcpgateway.adapters.base import Adapter, Link, Offer
-from mcpgateway.errors import EraMismatch, NotTried, ServerError, ServerUnavailable
+from mcpgateway.errors import EraMismatch, NotStarted, NotTried, ServerError, ServerUnavailable
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.negotiated import Negotiated
 from mcpgateway.protocol.revisions import Era, revisions_of
@@ -63,8 +63,16 @@ class Links:
         self.spoken: dict[Era, Negotiated | None] = {}
         """What is known of each era: what was negotiated, or ``None`` where it is not spoken."""
         self.attempts = attempts
+        self.made = 0
+        """How many were made, so far."""
+        self.lost = 0
+        """How many ended by themselves, so far."""
+        self.failed = 0
+        """How many could not be made, so far."""
         self.nursery: trio.Nursery | None = None
         self.startup_timeout = startup_timeout
+        self.unstarted = False
+        """Whether the last attempt that failed found nobody to shake hands with."""
         self._random = random
         self._receive = receive
         self._changed = changed
@@ -169,6 +177,8 @@ class Links:
             problem = ServerUnavailable(self.name, f"cannot be reached: {type(bug).__name__} (see the log)")
         if slot.leaving or self._ended:
             return ServerUnavailable(self.name, "the session, or the server, has ended")
+        self.unstarted = isinstance(problem, NotStarted)
+        self.failed += 1
         self.attempts.failed(problem.reason, trio.current_time(), self._random())
         return problem
 
@@ -190,6 +200,7 @@ class Links:
         if self.attempts.reason:
             log.info("server %r is back", self.name)
         self.attempts.made()
+        self.made += 1
         slot.link = link
         slot.since = slot.idle_since = trio.current_time()
         self.nursery.start_soon(self._bury, slot, link)
@@ -203,6 +214,7 @@ class Links:
         if slot.leaving or self._ended or self.nursery is None:
             return
         log.warning("server %r lost a link: %s", self.name, link.failure)
+        self.lost += 1
         now = trio.current_time()
         self.attempts.lost(link.failure, math.inf if slot.answered else now - slot.since, now, self._random())
         self._leave(slot)

@@ -16,6 +16,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Adapter, Link, LinkStatistics, Offer
+from mcpgateway.catalog.naming import Target
 from mcpgateway.config.model import Isolation, ServerConfig
 from mcpgateway.errors import EraMismatch, GatewayError, MethodNotFound, NotTried, ServerTimeout
 from mcpgateway.jsonrpc import Message
@@ -33,6 +34,7 @@ log = logging.getLogger("mcpgateway.server")
 EMPTY: Final = Raw(b"{}")
 UNKNOWN: Final = LinkKey(Era.MODERN, owner="?")
 """The key of a link whose era is being found out: nobody's."""
+STATES: Final = ("starting", "ready", "idle", "failed", "stopped")
 _DEFAULT_MAX: Final = 5
 _DEFAULT_MAX_SESSIONS: Final = 64
 
@@ -47,7 +49,7 @@ class ServerStatistics:
 
     name: str
     state: str
-    """``starting``, ``ready``, ``idle`` (starts when used), ``failed`` or ``stopped``."""
+    """One of `STATES`; ``idle`` is one that starts when used."""
     eras: tuple[str, ...]
     """The eras it is known to speak."""
     links: tuple[LinkStatistics, ...]
@@ -61,6 +63,12 @@ class ServerStatistics:
     """``closed``, ``open`` (it gets no calls) or ``half-open`` (it has answered a ping since)."""
     retry_in: float | None
     """Seconds until the next attempt, or ping; ``None`` where none is due."""
+    made: int
+    """Links made, so far; of a stdio server, processes started."""
+    lost: int
+    """Links that ended by themselves, so far: processes that exited, connections that broke."""
+    failed: int
+    """Attempts to make a link that failed, so far."""
 
 
 class Server:
@@ -89,6 +97,8 @@ class Server:
         """Set when the first attempt to reach the server has ended, or will not be made before it is used."""
         self.repeatable: set[str] = set()
         """Its tools that may be called twice, by its own names, as far as it was seen to list them."""
+        self.tools: dict[str, Target] = {}
+        """Its tools, by its own names, as far as it was seen to list them."""
         self._client_info = client_info
         self._heard = heard
         self._links = Links(
@@ -224,6 +234,7 @@ class Server:
         self.pipe = config.pipe
         self._spoken_before |= self.spoken
         self.repeatable.clear()
+        self.tools.clear()
         self.health.reset(config.recovery)
         self._leases.terms = self._terms()
         self._links.startup_timeout = config.startup_timeout
@@ -376,6 +387,11 @@ class Server:
         return {**self._spoken_before, **self.spoken} if self._spoken_before else self.spoken
 
     @property
+    def unstarted(self) -> bool:
+        """Whether the last attempt that failed found nobody to shake hands with: its command cannot be run, say."""
+        return self._links.unstarted
+
+    @property
     def state(self) -> str:
         if self._stopped:
             return "stopped"
@@ -398,6 +414,9 @@ class Server:
             self.health.reason(),
             self.health.breaker.state.value,
             self.health.retry_in(),
+            self._links.made,
+            self._links.lost,
+            self._links.failed,
         )
 
     def __repr__(self) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import trio
 
-from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, UnknownSession
+from mcpgateway.errors import CallCancelled, ClientGone, InvalidRequest, TooBusy, UnknownSession
 from mcpgateway.sessions.outbox import Outbox, Outboxes
 from mcpgateway.wire.bounds import Bounds, Places
 from mcpgateway.wire.waiting import Wait
@@ -47,7 +47,7 @@ class Session:
     """One client's session with one namespace, opened from ``address``."""
 
     __slots__ = (
-        *("_asked", "_told", "address", "caller", "calls", "ended", "id", "last_used"),
+        *("_asked", "_retired", "_told", "address", "caller", "calls", "ended", "id", "last_used"),
         *("level", "lost", "moved", "namespace", "outbox", "places", "questions", "seen", "streams"),
     )
 
@@ -80,6 +80,7 @@ class Session:
         self.moved = False
         """It passes through to a server that is another one since: what its client remembers of events is of no use."""
         self._asked = 0
+        self._retired: Callable[[], None] | None = None
 
     def begin(self, id: bytes, wait: Wait) -> None:
         """Note a call in flight.
@@ -98,6 +99,17 @@ class Session:
             del self.calls[id]
             if not self.calls:  # else it is busy, which counts more
                 self._used()
+                if self._retired is not None:
+                    self._retired()
+
+    def retire(self, idle: Callable[[], None]) -> None:
+        """Nobody will call in it any more: end its streams, and run ``idle`` once its calls are over."""
+        for wait in self.streams:
+            wait.end(ClientGone("the client has shaken hands again"))
+        if self.calls:
+            self._retired = idle
+        else:
+            idle()
 
     def _used(self) -> None:
         now = self.last_used = trio.current_time()

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from typing import ClassVar, Final
 
 import attrs
 from h11 import ProtocolError as HttpProtocolError
@@ -20,6 +20,7 @@ from wsproto.events import (
     BytesMessage,
     CloseConnection,
     Ping,
+    Pong,
     RejectConnection,
     Request,
     TextMessage,
@@ -95,27 +96,42 @@ class Reply:
 
 
 @attrs.frozen
+class Passed:
+    """A message that is none of MCP's, and was passed over."""
+
+    what: str
+
+
+@attrs.frozen
 class Closed:
     """The end: nothing more will come. ``data`` are the last bytes due, if any.
 
-    ``broken`` says that it is ours: the peer broke the rules, and may go on for a while until it has read so.
+    ``broken`` says that it is ours: the peer broke the rules, and may go on for a while until it has read so. ``code``
+    and ``reason`` are those of whoever said goodbye.
     """
 
     data: bytes
     broken: bool = False
+    code: int = NORMAL
+    reason: str = ""
 
 
 class Frames:
     """The frames of one accepted connection, both ways. Messages may have ``limit`` bytes."""
 
+    passes_binary: ClassVar[bool] = False
+    """Whether binary messages are passed over; otherwise they break the rules."""
+
     def __init__(self, limit: int) -> None:
+        self.ponged: Callable[[], None] = lambda: None
+        """Called when a pong has come."""
         self._limit = limit
         self._socket = Connection(ConnectionType.SERVER)
         self._parts: list[str] = []
         self._size = 0
         self._over = False
 
-    def received(self, data: bytes) -> Iterator[Text | Part | Reply | Closed]:
+    def received(self, data: bytes) -> Iterator[Text | Part | Passed | Reply | Closed]:
         """What some bytes bring, in order; nothing follows a `Closed`."""
         if self._over:
             return
@@ -130,6 +146,11 @@ class Frames:
             elif isinstance(event, Ping):
                 if self._socket.state is ConnectionState.OPEN:
                     yield Reply(self._socket.send(event.response()))
+            elif isinstance(event, Pong):
+                self.ponged()
+            elif isinstance(event, BytesMessage) and self.passes_binary:
+                if event.message_finished:
+                    yield Passed("a binary message")
             elif isinstance(event, BytesMessage):
                 yield self._broken(NO_BINARY, "messages are text")
                 return
@@ -139,7 +160,7 @@ class Frames:
 
     def _broken(self, code: int, reason: str) -> Closed:
         self._over = True
-        return Closed(self.close(code, reason), broken=True)
+        return Closed(self.close(code, reason), True, code, reason)
 
     def _text(self, event: TextMessage) -> Text | Part | None:
         """What a piece of a message makes; ``None`` for one piece too many."""
@@ -160,7 +181,8 @@ class Frames:
         if self._socket.state not in (ConnectionState.CLOSED, ConnectionState.REMOTE_CLOSING):
             return self._broken(event.code, event.reason or "")
         self._over = True
-        return Closed(b"" if self._socket.state is ConnectionState.CLOSED else self._socket.send(event.response()))
+        last = b"" if self._socket.state is ConnectionState.CLOSED else self._socket.send(event.response())
+        return Closed(last, code=event.code, reason=event.reason or "")
 
     def parted(self, data: bytes) -> bool:
         """Whether some bytes, after a goodbye of ours, bring the peer's, or nothing that can be read any more."""

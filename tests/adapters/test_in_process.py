@@ -19,7 +19,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters import in_process
 from mcpgateway.adapters.in_process import InProcessAdapter
 from mcpgateway.adapters.pipe import PipeLink
-from mcpgateway.errors import ServerUnavailable, TooBusy
+from mcpgateway.errors import NotStarted, ServerUnavailable, TooBusy
 from mcpgateway.protocol.envelope import SERVER_INFO
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.client import Collector, make_offer, open_client, structured, text_of
@@ -76,7 +76,7 @@ async def test_links_of_both_eras_share_one_object() -> None:
     ],
 )
 async def test_what_is_no_server_is_refused(target: object, said: str) -> None:
-    with pytest.RaisesGroup(pytest.RaisesExc(ServerUnavailable, match=said)):
+    with pytest.RaisesGroup(pytest.RaisesExc(NotStarted, match=said)):
         async with open_client(InProcessAdapter("s", target), None):
             pass
 

@@ -16,7 +16,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters import sse_posts
 from mcpgateway.adapters.sse import SseAdapter, endpoint_of
 from mcpgateway.config.model import Secret, SseServer
-from mcpgateway.errors import ServerError, ServerSessionLost, ServerUnavailable, TooBusy
+from mcpgateway.errors import NotStarted, ServerError, ServerSessionLost, ServerUnavailable, TooBusy
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.client import Collector, make_offer, open_client
 from mcpgateway.wire.readiness import Poller
@@ -50,10 +50,12 @@ def clock() -> MockClock:
     return MockClock(rate=1.0)
 
 
-async def failure(adapter: SseAdapter, era: Era | None = Era.LEGACY) -> str:
+async def failure(
+    adapter: SseAdapter, era: Era | None = Era.LEGACY, kind: type[ServerUnavailable] = ServerUnavailable
+) -> str:
     """What connecting fails with; nothing is left of it."""
     async with trio.open_nursery() as links:
-        with pytest.raises(ServerUnavailable) as caught:
+        with pytest.raises(kind) as caught:
             await adapter.connect(links, make_offer(era), lambda message: None)
         await wait_all_tasks_blocked()
         assert not links.child_tasks
@@ -189,13 +191,13 @@ STREAMS: dict[str, tuple[Answer, str]] = {
 @pytest.mark.requirement("5.bad.sse")
 async def test_a_stream_that_is_none(peer: SsePeer, reach: Reach, case: str, era: Era | None) -> None:
     peer.answers["GET"], expected = STREAMS[case]
-    assert (await failure(reach(), era)).startswith(expected)
+    assert (await failure(reach(), era, NotStarted)).startswith(expected)
 
 
 async def test_no_endpoint_in_time(peer: SsePeer, reach: Reach, autojump_clock: MockClock) -> None:
     autojump_clock.autojump_threshold = 0.02
     peer.first = (b": wait\n\n",)
-    assert await failure(reach(startup_timeout=3.0)) == "announced no endpoint within 3 s"
+    assert await failure(reach(startup_timeout=3.0), kind=NotStarted) == "announced no endpoint within 3 s"
     await peer.gone.wait()
 
 

@@ -19,7 +19,7 @@ from mcpgateway.adapters import stdio
 from mcpgateway.adapters.base import Event, Link, NoBack, Offer, Request, open_link
 from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.config.model import LoginShell, LoginShellMode, Secret, StdioServer
-from mcpgateway.errors import CallCancelled, ConfigError, EraMismatch, ServerUnavailable
+from mcpgateway.errors import CallCancelled, ConfigError, EraMismatch, NotStarted, ServerUnavailable
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.handshake import initialize_params
 from mcpgateway.protocol.revisions import Era
@@ -441,6 +441,17 @@ async def test_a_child_that_ends_at_once_says_why_without_its_secrets(guard: Gua
 )
 async def test_a_command_that_cannot_be_started_says_why(guard: Guard, command: str, words: str) -> None:
     assert await refusal(StdioAdapter(StdioServer("x", command=command), guard)) == words
+
+
+async def test_only_what_ran_has_been_started(guard: Guard) -> None:
+    for adapter, started in (
+        (StdioAdapter(StdioServer("x", command="/no/such/command"), guard), False),
+        (tiny(guard, "sys.exit(2)"), True),
+    ):
+        async with trio.open_nursery() as nursery:
+            with pytest.raises(ServerUnavailable) as caught:
+                await adapter.connect(nursery, OFFER, lambda message: None)
+        assert isinstance(caught.value, NotStarted) is not started
 
 
 class AddsFolder(LoginPath):

@@ -13,7 +13,7 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketReque
 from mcpgateway.adapters.base import Link
 from mcpgateway.adapters.websocket import WebSocketAdapter
 from mcpgateway.config.model import Keepalive, Secret, WebSocketServer
-from mcpgateway.errors import LAST_WORDS, ServerUnavailable
+from mcpgateway.errors import LAST_WORDS, NotStarted, ServerUnavailable
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.client import Collector, make_offer, open_client
 from tests.adapters.http_peer import DISCOVERED, INITIALIZED, OK, text_of
@@ -79,10 +79,10 @@ def reach(url: str, **options: Any) -> WebSocketAdapter:
     return WebSocketAdapter(WebSocketServer("s", url=url, **options))
 
 
-async def failure(adapter: WebSocketAdapter) -> str:
+async def failure(adapter: WebSocketAdapter, kind: type[ServerUnavailable] = ServerUnavailable) -> str:
     """What connecting fails with; nothing is left of it."""
     async with trio.open_nursery() as links:
-        with pytest.raises(ServerUnavailable) as caught:
+        with pytest.raises(kind) as caught:
             await adapter.connect(links, make_offer(Era.LEGACY), lambda message: None)
         await wait_all_tasks_blocked()
         assert not links.child_tasks
@@ -120,11 +120,11 @@ REFUSALS = {
 @pytest.mark.parametrize("status", REFUSALS)
 async def test_a_refused_handshake_says_what_to_do(peer: Peer, status: int) -> None:
     peer.refusal = status
-    assert await failure(reach(peer.url)) == REFUSALS[status]
+    assert await failure(reach(peer.url), NotStarted) == REFUSALS[status]
 
 
 async def test_nobody_there() -> None:
-    assert (await failure(reach(f"ws://127.0.0.1:{free_port()}/mcp"))).startswith("cannot connect: ")
+    assert (await failure(reach(f"ws://127.0.0.1:{free_port()}/mcp"), NotStarted)).startswith("cannot connect: ")
 
 
 async def test_a_listener_that_says_nothing(nursery: trio.Nursery, autojump_clock: MockClock) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpgateway.catalog.rules import Naming, ToolRules
-from mcpgateway.config.differences import Differences, compare
+from mcpgateway.config.differences import Differences, Fates, compare
 from mcpgateway.config.model import (
     Config,
     HttpServer,
@@ -20,6 +20,7 @@ from mcpgateway.config.model import (
     Secret,
     ServerConfig,
     StdioServer,
+    UpstreamConfig,
 )
 from mcpgateway.config.plan import plans
 
@@ -54,7 +55,7 @@ def test_a_server_that_is_reached_in_another_way_is_changed(other: ServerConfig)
 @pytest.mark.parametrize(
     ("other", "renewed"),
     [
-        (attrs.evolve(A, description="new"), ()),
+        (attrs.evolve(A, description="new", title="new"), ()),
         (attrs.evolve(A, prefix="p"), ("", "a")),
         (attrs.evolve(A, tools=ToolRules(deny=("x",))), ("", "a")),
     ],
@@ -105,9 +106,42 @@ def test_what_cannot_change_while_it_runs_is_named() -> None:
     assert compare(config_of(), config_of(state_dir=Path("/elsewhere"))).fixed == ("state_dir",)
 
 
+CLOUD = UpstreamConfig("cloud", Secret("wss://example.com/?token=one"))
+OTHER = UpstreamConfig("other", Secret("wss://example.com/?token=two"), namespace="a")
+
+
+@pytest.mark.parametrize(
+    ("after", "fates"),
+    [
+        ((CLOUD, OTHER), Fates(unchanged=("cloud", "other"))),
+        ((OTHER, CLOUD), Fates(unchanged=("other", "cloud"))),
+        ((CLOUD,), Fates(removed=("other",), unchanged=("cloud",))),
+        ((attrs.evolve(CLOUD, enabled=False), OTHER), Fates(removed=("cloud",), unchanged=("other",))),
+        (
+            (attrs.evolve(CLOUD, endpoint=Secret("wss://example.com/?token=new")), OTHER),
+            Fates((), ("cloud",), (), ("other",)),
+        ),
+        ((attrs.evolve(CLOUD, name="new"), OTHER), Fates(("new",), (), ("cloud",), ("other",))),
+        ((CLOUD, attrs.evolve(OTHER, namespace="")), Fates((), ("other",), (), ("cloud",))),
+    ],
+    ids=["same", "order", "removed", "disabled", "token", "renamed", "namespace"],
+)
+def test_an_upstream_is_compared_by_value_and_the_others_are_left_alone(
+    after: tuple[UpstreamConfig, ...], fates: Fates
+) -> None:
+    found = compare(config_of(A, upstreams=(CLOUD, OTHER)), config_of(A, upstreams=after))
+
+    assert found == Differences(unchanged=("a",), upstreams=fates)
+
+
 @pytest.mark.parametrize(
     ("differences", "said"),
     [
+        (
+            Differences(unchanged=("a",), upstreams=Fates(("x",), ("y", "z"), unchanged=("c",))),
+            "1 server unchanged; 1 upstream added (x), 2 changed (y, z), 1 unchanged",
+        ),
+        (Differences(upstreams=Fates(removed=("x", "y"))), "no servers; 2 upstreams removed (x, y)"),
         (Differences(), "no servers"),
         (Differences(unchanged=("a",)), "1 server unchanged"),
         (Differences(unchanged=("a", "b")), "2 servers unchanged"),

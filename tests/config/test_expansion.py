@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mcpgateway.config.document import Expanded, Node, plain
-from mcpgateway.config.expansion import Unset, expand, expand_all
+from mcpgateway.config.expansion import Unset, expand, expand_all, expand_leniently
 
 names = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,5}", fullmatch=True)
 values = st.text(st.sampled_from("a$\\\"'{}:- \n"), max_size=6)
@@ -84,3 +84,38 @@ def test_what_cannot_be_expanded_stays_with_a_problem_each() -> None:
         "f:3: servers['x'].url: the environment variable A is not set (set it, or give a default: ${A:-…})",
         "f:3: servers['x'].url: the environment variable B is not set (set it, or give a default: ${B:-…})",
     ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expanded", "bare"),
+    [
+        ("${A}", "x", "x"),
+        ("$A", "$A", "x"),
+        ("$A_B-$A.", "$A_B-$A.", "y-x."),
+        ("${A:-z} ${Z:-z} ${EMPTY:-z}", "x z z", "x z z"),
+        ("pa$$word $5 $ $! $", "pa$$word $5 $ $! $", "pa$$word $5 $ $! $"),
+        ("$${A}", "$${A}", "$${A}"),
+        ("${EMPTY}|", "|", "|"),
+        ("${} ${a b} ${1}", "${} ${a b} ${1}", "${} ${a b} ${1}"),
+    ],
+)
+def test_leniently(text: str, expanded: str, bare: str) -> None:
+    env = {"A": "x", "A_B": "y", "EMPTY": ""}
+
+    assert expand_leniently(text, env, bare=False) == (expanded, [])
+    assert expand_leniently(text, env, bare=True) == (bare, [])
+
+
+def test_leniently_an_unset_variable_is_empty_and_a_bare_one_is_not_named() -> None:
+    expanded, odd = expand_leniently("<${GONE}${GONE}$hidden>", {}, bare=True)
+
+    assert expanded == "<>"
+    assert odd == [
+        "the environment variable GONE is not set: it counts as empty",
+        "the variable that follows a '$' is not set: it counts as empty",
+    ]
+
+
+@given(values)
+def test_leniently_a_value_is_taken_as_it_is(value: str) -> None:
+    assert expand_leniently("<${A}$A>", {"A": value}, bare=True) == (f"<{value}{value}>", [])

@@ -12,6 +12,7 @@ import pytest
 
 from mcpgateway.config.explain import describe
 from mcpgateway.config.loading import format_of, loads
+from mcpgateway.config.model import Reconnect
 from mcpgateway.errors import ConfigError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -24,6 +25,7 @@ ENV = {
     "YES": "true",
     "TIMEOUT": "5s",
     "EMPTY": "",
+    "MCP_ENDPOINT": "wss://api.example.com/mcp/?token=hidden",
     "QUOTED": """a "b" 'c' $d ${TOKEN} \\e""",
 }
 
@@ -55,6 +57,20 @@ def test_golden(path: Path) -> None:
 def test_no_result_holds_a_secret(path: Path) -> None:
     """Every secret of the inputs contains the word ``hidden``, and nothing else does but the name of a variable."""
     assert "hidden" not in "".join(outcome(path).values())
+
+
+@pytest.mark.requirement("6.config")
+def test_the_readme_of_the_bridge_loads_unchanged() -> None:
+    """The example of dlmufei/mcp-gateway's README, byte for byte, as `test_golden` has it: nothing is said about it."""
+    path = GOLDEN / "bridge_readme.json"
+    loaded = loads(path.read_text("utf-8"), name=path.name, format="json", env=ENV)
+
+    first, second = loaded.config.upstreams
+    assert (first.name, second.name) == ("xiaozhi-agent-1", "xiaozhi-agent-2")
+    assert first.reconnect == second.reconnect == Reconnect(enabled=True, initial=1.0, maximum=600.0, multiplier=2.0)
+    assert loaded.config.namespaces[second.namespace].servers == ("xxx-mcp",)
+    assert [server.timeout for server in loaded.config.servers.values()] == [60.0, 120.0, 180.0]
+    assert loaded.warnings == []
 
 
 def test_every_result_has_its_input() -> None:

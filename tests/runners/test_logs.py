@@ -5,27 +5,16 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
 
 from runners import logs
 
-
-@pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    """Put pytest's own handlers back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-
-
 log = logging.getLogger("mcpgateway.server.evil")
 
 
+@pytest.mark.requirement("feature.107", "6.logs")
 def test_text_keeps_an_entry_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "text")
 
@@ -38,6 +27,7 @@ def test_text_keeps_an_entry_on_its_line(capsys: pytest.CaptureFixture[str]) -> 
     assert "boom\\n2026-01-01" in printed.err
 
 
+@pytest.mark.requirement("feature.106", "6.logs")
 def test_json_is_an_object_on_each_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
 
@@ -57,7 +47,42 @@ def test_json_is_an_object_on_each_line(capsys: pytest.CaptureFixture[str]) -> N
     assert second["exception"].endswith("ValueError: bad")
 
 
-@pytest.mark.requirement("feature.105")
+FIELDS = {"upstream": "cloud", "server": "my time", "tool": 'a="b"\nc', "result": '{"a": "b c"}', "seconds": 0.5}
+
+
+@pytest.mark.requirement("feature.103", "6.logs")
+def test_fields_stand_behind_the_text_and_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "text")
+
+    log.info("tool %s", "response", extra={"fields": FIELDS})
+
+    assert capsys.readouterr().err.endswith(
+        'tool response upstream=cloud server="my time" tool="a=\\"b\\"\\nc" result={"a": "b c"} seconds=0.5\n'
+    )
+
+
+@pytest.mark.requirement("feature.103", "6.logs")
+def test_fields_are_members_in_json_and_replace_none(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+
+    log.info("tool response", extra={"fields": {**FIELDS, "level": "fatal"}})
+
+    entry = json.loads(capsys.readouterr().err)
+    assert entry.items() >= FIELDS.items()
+    assert (entry["level"], entry["message"]) == ("info", "tool response")
+
+
+def test_characters_that_only_some_take_for_line_ends_are_spelt_out(capsys: pytest.CaptureFixture[str]) -> None:
+    for format in logs.FORMATS:
+        logs.configure("info", format)
+        log.info("a\u2028b\x85c\x1b[31m")
+
+    text, entry = capsys.readouterr().err.splitlines()
+    assert text.endswith("a\\u2028b\\u0085c\\u001b[31m")
+    assert json.loads(entry)["message"] == "a\u2028b\x85c\x1b[31m"
+
+
+@pytest.mark.requirement("feature.105", "6.logs")
 @pytest.mark.parametrize(("level", "shown"), [("debug", 4), ("info", 3), ("warning", 2), ("error", 1)])
 def test_the_level_decides_what_is_shown(level: str, shown: int, capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(level, "text")

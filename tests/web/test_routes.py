@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 import trio
 
-from mcpgateway.config.model import Config, InProcessServer
+from mcpgateway.config.model import Config, InProcessServer, Secret
 from mcpgateway.errors import LAST_WORDS
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.web.routes import application
+from tests.fronts.cloud import cloud
 from tests.fronts.site import adapters, call, site
 from tests.web.test_asgi import serving
 
@@ -37,6 +39,13 @@ async def test_health_tells_the_state_of_the_gateway_and_of_each_server() -> Non
         assert health["pool"]["one"]["total"] == health["servers"]["one"]["links"]
 
 
+async def test_the_gateway_has_been_up_since_before_anybody_asked() -> None:
+    async with site(adapters("one")) as gateway:
+        gateway.gateway.began -= 100
+        uptime = (await (await gateway.dial()).ask("GET", "/health")).json["uptime"]
+        assert 100 <= uptime < 160
+
+
 async def test_health_does_not_repeat_what_a_child_said_last() -> None:
     broken = MemoryAdapter("broken")
     async with site({"broken": broken}) as gateway:
@@ -57,6 +66,25 @@ async def test_health_says_that_a_server_gets_no_calls_and_when_it_is_asked_agai
 
         assert (ill["state"], ill["circuit"], ill["reason"]) == ("failed", "open", "HTTP 503")
         assert 0 < ill["retry_in"] <= 6
+
+
+@pytest.mark.requirement("6.upstreams")
+async def test_health_says_how_upstreams_are_and_not_where() -> None:
+    async with cloud() as far:
+        upstreams = far.upstream(), attrs.evolve(far.upstream("gone"), endpoint=Secret("ws://nobody.example/?token=t"))
+        async with site(upstreams=upstreams) as gateway:
+            socket = await far.next()
+            await socket.initialize()
+            await socket.ask(call(1, "echo", {"text": "hi"}))
+            client = await gateway.dial()
+
+            told = (await client.ask("GET", "/health")).json["upstreams"]
+
+            assert told["cloud"].pop("since") < 60
+            assert told["cloud"] == {"state": "connected", "reconnects": 0, "calls": 1, "in_flight": 0}
+            assert (told["gone"]["state"], told["gone"]["reason"]) == ("waiting", "cannot connect: Connection refused")
+            assert told["gone"]["retry_in"] > 0
+            assert "token" not in str(told)
 
 
 async def test_readiness_waits_for_every_server_to_have_been_tried() -> None:

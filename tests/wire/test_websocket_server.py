@@ -163,7 +163,7 @@ def test_our_goodbye_is_said_once_and_its_answer_is_the_end() -> None:
     assert said.code == 1001
     assert frames.close(1001) == b""
     late = peer.send(said.response())
-    assert list(frames.received(late)) == [Closed(b"")]
+    assert list(frames.received(late)) == [Closed(b"", code=1001, reason="over")]
 
 
 @given(st.binary(max_size=200))

@@ -47,11 +47,15 @@ class _Reader:
     def _node(self, token: str, line: int, at: Address) -> Node:
         match token:
             case "{":
-                return Node(assemble(self._entries(at), at, self._problems), at, line)
+                return self._mapping(list(self._entries(at)), at, line)
             case "[":
                 return Node(list(self._items(at)), at, line)
             case _:
                 return Node(json.loads(token), at, line)
+
+    def _mapping(self, entries: list[tuple[str, Node]], at: Address, line: int) -> Node:
+        mapping = assemble(entries, at, self._problems)
+        return Node(mapping, at, line, tuple((key, node) for key, node in entries if mapping[key] is not node))
 
     def _entries(self, at: Address) -> Iterator[tuple[str, Node]]:
         for token, line in self._until("}"):

@@ -1,0 +1,106 @@
+"""All upstreams of a gateway: each in a task of its own, replaced one by one when the configuration changes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+import trio
+
+from mcpgateway.config.model import UpstreamConfig
+from mcpgateway.fronts.dialling import State
+from mcpgateway.fronts.upstream import Upstream, UpstreamStatistics
+from mcpgateway.gateway import Gateway
+
+log = logging.getLogger("mcpgateway.upstream")
+
+
+class Upstreams:
+    """The upstreams of a gateway, by name. `run` owns them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._places: dict[str, _Place] = {}
+        self._leaving: set[_Place] = set()
+        """Those that are configured no more, and answer what they have."""
+        self._nursery: trio.Nursery | None = None
+        self._empty = trio.Event()
+
+    async def run(self) -> None:
+        """Dial all that there are, and those that come, until cancelled."""
+        async with trio.open_nursery() as self._nursery:
+            try:
+                self.reconfigure(self._gateway.config.upstreams, 0.0)
+                await trio.sleep_forever()
+            finally:
+                self._nursery = None
+
+    def reconfigure(self, configs: Iterable[UpstreamConfig], timeout: float) -> None:
+        """Have just these from now on. What is equal keeps its connection; calls in flight on others have ``timeout``
+        seconds, and an endpoint that has changed is dialled when the former connection has ended: clouds take but one.
+        """
+        wanted = {config.name: config for config in configs if config.enabled}
+        for name in [name for name in self._places if name not in wanted]:
+            self._leave(name, timeout)
+        for name, config in wanted.items():
+            place = self._places.get(name)
+            if place is not None:
+                place.want(config, timeout)
+            elif self._nursery is not None:
+                self._places[name] = place = _Place(self._gateway, config)
+                self._nursery.start_soon(self._keep, place, name=f"upstream {name}")
+
+    def _leave(self, name: str, timeout: float) -> None:
+        place = self._places.pop(name)
+        self._leaving.add(place)
+        place.want(None, timeout)
+
+    async def _keep(self, place: _Place) -> None:
+        try:
+            await place.run()
+        except Exception:
+            log.exception("upstream %r has failed, and is not dialled any more", place.upstream.config.name)
+        finally:
+            self._leaving.discard(place)
+            if not self._leaving:
+                self._empty.set()
+
+    async def drain(self, timeout: float) -> None:
+        """End all connections; calls in flight on them have ``timeout`` seconds."""
+        for name in list(self._places):
+            self._leave(name, timeout)
+        while self._leaving:
+            self._empty = trio.Event()
+            await self._empty.wait()
+
+    def statistics(self) -> tuple[UpstreamStatistics, ...]:
+        """Each upstream at this moment, in config order."""
+        return tuple(place.upstream.statistics() for place in self._places.values())
+
+
+class _Place:
+    """Where one upstream is, and then the one that replaces it."""
+
+    def __init__(self, gateway: Gateway, config: UpstreamConfig) -> None:
+        self._gateway = gateway
+        self._wanted: UpstreamConfig | None = config
+        self._changed = trio.Event()
+        self.upstream = Upstream(config, gateway)
+
+    def want(self, config: UpstreamConfig | None, timeout: float) -> None:
+        """Be another upstream, or none, as soon as the one that there is has ended. One that has ended by itself is
+        dialled anew, whether it differs or not."""
+        if config == self._wanted and self.upstream.statistics().state is not State.ENDED:
+            return
+        self._wanted = config
+        self._changed.set()
+        self.upstream.stop(timeout)
+
+    async def run(self) -> None:
+        """Run the upstream that is wanted, until none is."""
+        while self._wanted is not None:
+            await self.upstream.run()
+            await self._changed.wait()
+            self._changed = trio.Event()
+            if self._wanted is not None:
+                self.upstream = Upstream(self._wanted, self._gateway)

@@ -1,0 +1,45 @@
+"""Files of environment variables, for what is started without a shell that has them: tokens, first of all."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+
+from mcpgateway.config import pipe
+from mcpgateway.errors import ConfigError
+
+
+def read(path: Path) -> dict[str, str]:
+    """The variables of a file, as python-dotenv reads it: ``NAME=value`` lines, quotes, ``#`` comments, ``export``.
+    Nothing is replaced in a value.
+
+    :raises ConfigError: it cannot be read, or a line is none; the message has the line's number and not what it says
+    """
+    from dotenv.parser import parse_stream
+
+    try:
+        text = path.read_text("utf-8-sig")
+    except OSError as problem:
+        raise ConfigError([f"{path}: cannot be read: {problem.strerror}"]) from None
+    except UnicodeDecodeError as problem:
+        raise ConfigError([f"{path}: not UTF-8 (byte {problem.start})"]) from None
+    bindings = list(parse_stream(StringIO(text)))
+    wrong = [each.original.line for each in bindings if each.error or (each.key is not None and each.value is None)]
+    if wrong:
+        raise ConfigError([f"{path}:{line}: expected NAME=value" for line in wrong])
+    return {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
+
+
+def with_dotenv(env: Mapping[str, str]) -> dict[str, str]:
+    """An environment with the variables of ``.env`` in the working directory beside it, as ``mcp_pipe.py`` has it.
+
+    :raises ConfigError: the file is there and cannot be read
+    """
+    try:
+        text = Path(".env").read_text("utf-8-sig", errors="replace")
+    except FileNotFoundError:
+        return dict(env)
+    except OSError as problem:
+        raise ConfigError([f".env: cannot be read: {problem.strerror}"]) from None
+    return pipe.environment(env, text)

@@ -1,0 +1,364 @@
+"""``python -m runners.service``: a gateway or a bridge in the background, with a log file, a status and an orderly end.
+
+Exit statuses are those of the Linux Standard Base for init scripts: 0 done, or running; of ``status`` 3 not running and
+1 dead although nobody has stopped it; of everything else 1 failed, and 2 wrong usage or a bad configuration.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import import_module
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from mcpgateway import durations
+from mcpgateway.config.dialects import Dialect
+from mcpgateway.config.loading import Loaded
+from mcpgateway.config.model import Config
+from mcpgateway.errors import JSON, ConfigError
+from runners import background, environment, options, processes, statefile
+from runners.background import DidNotStart, Place, Record
+
+OK, FAILED, NOT_RUNNING = 0, 1, 3
+DEAD: Final = 1
+"""``status`` of a service that has ended although nobody stopped it."""
+INTERRUPTED: Final = 130
+"""The exit status after Ctrl-C, as shells have it."""
+RUNNERS: Final = ("gateway", "bridge")
+HANDED_OVER: Final = {"check": (), "check-json": ("--output", "json")}
+"""Commands that are those of `runners.check`, with these flags before those that were given."""
+LINES: Final = 100
+SHOWN: Final = 20
+"""Lines of the log that are shown of a runner which did not start."""
+HEALTH: Final = 2.0
+"""Seconds that a gateway has to tell its state."""
+PATIENCE: Final = 30.0
+PYTHON: Final = (sys.executable, "-P") if sys.flags.safe_path else (sys.executable,)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Do one command; its exit status. Leaves with 2 if the usage or the configuration is bad."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["install"]:
+        from runners import units
+
+        return units.main(given[1:])
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # logs hold anything, whatever the locale
+    before, given = _environment().parse_known_args(options.two_dashes(given))
+    try:
+        if before.environment_file is not None:
+            os.environ.update(environment.read(before.environment_file))
+        return _do(given)
+    except ConfigError as problem:
+        options.fail(str(problem))
+    except OSError as problem:
+        print(f"{given[0]}: {problem}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _do(given: Sequence[str]) -> int:
+    if given and given[0] in HANDED_OVER:
+        from runners import check
+
+        return check.main([*HANDED_OVER[given[0]], *given[1:]])
+    flags, passed_on = _parser().parse_known_args(given)
+    return _COMMANDS[flags.command](flags, passed_on)
+
+
+def _environment() -> argparse.ArgumentParser:
+    """What every command takes."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
+    return parser
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
+    parser.add_argument("--environment-file", metavar="FILE", help="NAME=value lines, tokens for instance")
+    parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
+    parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
+    parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
+    parser.add_argument("-n", "--lines", type=_count, default=LINES, help=f"logs: how many (default {LINES})")
+    parser.add_argument(
+        "--wait", type=options.seconds, default=PATIENCE, metavar="TIME", help="start: until it is up (default 30s)"
+    )
+    return parser
+
+
+_EXPLAINED: Final = (
+    "Commands: run (in the foreground), start, stop, restart, status, logs, check, check-json (as runners.check), "
+    "install (a systemd unit). Other flags of run, start and restart go to the runner, those of check to runners.check."
+)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError("must be a number of lines")
+    return int(text)
+
+
+# ---- what is meant ---------------------------------------------------------------------------------------------------
+
+
+def runner_of(loaded: Loaded, env: Mapping[str, str], wanted: str | None = None) -> str:
+    """The runner for a configuration: the bridge where there is something to dial, by the file, or by ``MCP_ENDPOINT``
+    for a file of desktop clients, as `mcp_pipe.py` has it."""
+    piped = loaded.dialect is Dialect.DESKTOP and env.get("MCP_ENDPOINT")
+    return wanted or ("bridge" if loaded.config.upstreams or piped else "gateway")
+
+
+def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
+    """The configuration, read with the variables that the bridge has from ``.env``, and the runner for it. They are not
+    handed on to the runner: it reads them by itself, anew at each reload.
+
+    :raises ConfigError: there is none, or it is bad
+    """
+    inherited = dict(os.environ)
+    env = environment.with_dotenv(inherited)
+    os.environ.update(env)
+    try:
+        loaded = options.find_configuration(flags.config, demo=flags.demo)
+    finally:
+        os.environ.clear()
+        os.environ.update(inherited)
+    return loaded, runner_of(loaded, env, flags.runner)
+
+
+def _place(flags: argparse.Namespace) -> Place:
+    """Where the service of these flags has its files. A configuration that has become bad since it was started must
+    not keep anybody from stopping it.
+
+    :raises ConfigError: it is bad, and the service that runs by default was started with another one
+    """
+    try:
+        return Place(read(flags)[0].config.state_dir)
+    except ConfigError:
+        usual = Place(Config().state_dir)
+        running = usual.running()
+        if running is None or (flags.config is not None and running.config != str(flags.config.absolute())):
+            raise
+        return usual
+
+
+def runner_arguments(flags: argparse.Namespace, source: str, passed_on: Sequence[str]) -> list[str]:
+    """The flags of the runner itself."""
+    named = {"--config": source, "--log-level": flags.log_level, "--log-format": flags.log_format}
+    own = [part for flag, value in named.items() if value for part in (flag, value)]
+    switches = {"--demo": flags.demo, "--log-verbose": flags.log_verbose}
+    return [*own, *(flag for flag, on in switches.items() if on), *passed_on]
+
+
+# ---- commands --------------------------------------------------------------------------------------------------------
+
+
+def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    run = import_module(f"runners.{read(flags)[1]}").main
+    status: int = run(runner_arguments(flags, str(flags.config or ""), passed_on))
+    return status
+
+
+def _start(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    loaded, runner = read(flags)
+    place = Place(loaded.config.state_dir)
+    with place.locked():
+        return _launch(flags, passed_on, loaded, runner, place)
+
+
+def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, runner: str, place: Place) -> int:
+    source = str(Path(loaded.config.source).absolute()) if loaded.config.source else ""
+    former = place.running()
+    if former is not None:
+        print(f"already running: process {former.pid}, {former.runner} of {former.config or 'no file'}")
+        if former.config == (source or None):
+            return OK
+        print(f"give each its own 'state_dir': both have {place.directory}", file=sys.stderr)
+        return FAILED
+    stranger = _stranger(place)
+    if stranger is not None:
+        print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
+        return FAILED
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    before = background.size(place.log)
+    try:
+        record = background.start(
+            place,
+            runner,
+            runner_arguments(flags, source, passed_on),
+            python=PYTHON,
+            config=source or None,
+            shutdown_timeout=loaded.config.shutdown_timeout,
+            patience=flags.wait,
+            environment=os.environ,
+        )
+    except DidNotStart as problem:
+        since = before if background.size(place.log) >= before else 0  # it is another file if it was put aside
+        print(f"the {runner} {problem}; the end of {place.log}:", file=sys.stderr)
+        print(*background.last_lines(place.log, SHOWN, since=since), sep="\n", file=sys.stderr)
+        return FAILED
+    print(f"started: process {record.pid}, {runner}, log {place.log}")
+    return OK
+
+
+def _stop(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    _none_of(passed_on)
+    place = _place(flags)
+    with place.locked():
+        return _end(place)
+
+
+def _end(place: Place) -> int:
+    record = place.running()
+    if record is None:
+        place.forget()
+        stranger = _stranger(place)
+        if stranger is None:
+            print("not running")
+            return OK
+        print(f"process {stranger.pid} was not started by this command: stop it where it was started", file=sys.stderr)
+        return FAILED
+    bound = record.shutdown_timeout + background.MARGIN
+    if background.stop(place, record, bound):
+        print(f"stopped: process {record.pid}")
+    else:
+        print(f"killed: process {record.pid} had not ended after {bound:g} s")
+    return OK
+
+
+def _restart(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """Stop and start. What runs goes on if the configuration is bad, which is found out first."""
+    loaded, runner = read(flags)
+    place = Place(loaded.config.state_dir)
+    with place.locked():
+        return _end(place) or _launch(flags, passed_on, loaded, runner, place)
+
+
+def _logs(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    _none_of(passed_on)
+    path = _place(flags).log
+    if not path.exists():
+        print(f"there is no log yet ({path})", file=sys.stderr)
+        return FAILED
+    if flags.follow:
+        os.execvp("tail", ["tail", "-n", str(flags.lines), "-F", str(path)])
+    for line in background.last_lines(path, flags.lines):
+        print(line)
+    return OK
+
+
+def _none_of(passed_on: Sequence[str]) -> None:
+    if passed_on:
+        options.fail(f"unknown arguments: {' '.join(passed_on)}")
+
+
+# ---- status ----------------------------------------------------------------------------------------------------------
+
+
+def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    _none_of(passed_on)
+    place = _place(flags)
+    record = place.record()
+    if record is not None and processes.is_alive(record.process):
+        _print(place, record, _health_of(place, record.pid))
+        return OK
+    stranger = _stranger(place)
+    if stranger is not None:
+        print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
+        _print_health(stranger.url, _health(stranger.url))
+        return OK
+    if record is not None:
+        print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
+        return DEAD
+    print("not running")
+    return NOT_RUNNING
+
+
+def _print(place: Place, record: Record, health: tuple[str, Health]) -> None:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds()
+    up = durations.format(float(max(0, round(seconds))))
+    print(f"running: process {record.pid}{_memory(record.pid)}, up {up}")
+    print(f"  runner    {record.runner}")
+    print(f"  config    {record.config or 'none'}")
+    print(f"  log       {place.log}")
+    _print_health(*health)
+
+
+Health: TypeAlias = "Mapping[str, JSON] | None"
+
+
+def _print_health(url: str, health: Health) -> None:
+    if url:
+        print(f"  listening {url}{'' if health is not None else ', but does not answer'}")
+    for what in ("servers", "upstreams"):
+        states = (health or {}).get(what)
+        for name, state in states.items() if isinstance(states, dict) else ():
+            word = state.get("state") if isinstance(state, dict) else state
+            reason = state.get("reason") if isinstance(state, dict) else None
+            print(f"  {what[:-1]:<9} {name}: {word}{f' ({reason})' if reason else ''}")
+
+
+def _memory(pid: int) -> str:
+    size = processes.resident(pid)
+    return "" if size is None else f", {size // (1024 * 1024)} MB"
+
+
+def _stranger(place: Place) -> statefile.State | None:
+    """A runner with the same directory that somebody else has started, a service manager perhaps, and that answers:
+    the number alone may be that of another process by now."""
+    state = statefile.read(place.directory / statefile.NAME)
+    if state is None or not statefile.is_alive(state.pid) or _health(state.url) is None:
+        return None
+    return state
+
+
+def _health_of(place: Place, pid: int) -> tuple[str, Health]:
+    state = statefile.read(place.directory / statefile.NAME)
+    url = state.url if state is not None and state.pid == pid else None
+    return (url or "", _health(url) if url else None)
+
+
+def _health(url: str) -> Health:
+    """What a gateway on this machine says of itself, nothing where it has been told to refuse us; ``None`` where it
+    does not answer. Nothing secret is sent, so its certificate may be anybody's."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
+    try:
+        with direct.open(f"{_reachable(url)}/health", timeout=HEALTH) as answer:
+            told = json.load(answer)
+    except urllib.error.HTTPError:
+        return {}
+    except (OSError, ValueError):
+        return None
+    return told if isinstance(told, dict) else {}
+
+
+def _reachable(url: str) -> str:
+    """The URL for a client on this machine: all interfaces are no address to go to."""
+    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+
+
+_COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]]] = {
+    "run": _run,
+    "start": _start,
+    "stop": _stop,
+    "restart": _restart,
+    "status": _status,
+    "logs": _logs,
+}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

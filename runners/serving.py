@@ -1,0 +1,285 @@
+"""What ``runners.gateway`` and ``runners.bridge`` share: a service that runs until it is told to end.
+
+SIGTERM and SIGINT drain it, a second one ends it at once, SIGHUP has it go on with what its file says by then.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import ssl
+import sys
+from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import attrs
+import trio
+
+from mcpgateway._version import VERSION
+from mcpgateway.app import Service
+from mcpgateway.config.loading import Loaded
+from mcpgateway.config.model import Config, Listen
+from mcpgateway.config.proxies import is_loopback
+from mcpgateway.errors import ConfigError
+from mcpgateway.fronts.state import CannotWatch
+from mcpgateway.gateway import Gateway
+from runners import logs, open_files, options, readiness, stderr
+from runners.statefile import State, StateFile
+
+log = logging.getLogger("mcpgateway")
+T = TypeVar("T")
+
+
+@attrs.frozen
+class Runner:
+    """What distinguishes one runner from the other."""
+
+    parser: argparse.ArgumentParser
+    listens: Callable[[argparse.Namespace, Loaded], bool]
+    """Whether clients are to be served over HTTP.
+
+    :raises ConfigError: this is no configuration for the runner
+    """
+    find: Callable[[argparse.Namespace], Loaded] = options.named_configuration
+    """Finds and reads the configuration, at the start and at every reload.
+
+    :raises ConfigError: there is none, or it is bad
+    """
+
+
+@attrs.frozen
+class Wanted:
+    """What is to run now."""
+
+    config: Config
+    listening: bool
+    warnings: list[str]
+
+
+def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT, then drain and return 0. A second signal ends at once; SIGHUP reloads.
+
+    ``--check`` hands over to ``runners.check``.
+    """
+    flags = options.two_dashes(sys.argv[1:] if arguments is None else arguments)
+    if "--check" in flags:
+        from runners import check
+
+        return check.main(flags, find=runner.find)
+    given = runner.parser.parse_args(flags)
+    read = partial(_read, runner, given)
+    try:
+        wanted = read()
+    except ConfigError as problem:
+        options.fail(str(problem))
+    _configure_log(given, wanted.config)
+    for warning in wanted.warnings:
+        log.warning("%s", warning)
+    try:
+        trio.run(_run, given, read, wanted)
+    except BaseExceptionGroup as group:
+        refused, others = group.split((CannotListen, ConfigError))
+        if refused is None or others is not None:
+            raise
+        options.fail(str(_first(refused)))
+    return 0
+
+
+def parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The flags of a runner that serves."""
+    made = options.parser(name, description)
+    made.add_argument("--host", help="overrides listen.host (default 127.0.0.1)")
+    made.add_argument("--port", type=int, help="overrides listen.port (default 8080); 0: any free one")
+    made.add_argument(
+        "--check", action="store_true", help="check the servers instead; takes the flags of runners.check"
+    )
+    return made
+
+
+class CannotListen(Exception):
+    """The listener could not be opened; says where and why."""
+
+    def __init__(self, listen: Listen, problem: BaseException) -> None:
+        if isinstance(problem, ssl.SSLError):
+            super().__init__(f"listen.tls: {problem}")
+        elif isinstance(problem, CannotWatch):
+            super().__init__(str(problem))
+        else:
+            reason = getattr(problem, "strerror", None) or str(problem)
+            super().__init__(f"cannot listen on {listen.host}, port {listen.port}: {reason}")
+
+
+def _read(runner: Runner, given: argparse.Namespace) -> Wanted:
+    """What the configuration says as it is now, under the flags.
+
+    :raises ConfigError: it is bad, or does not go with the flags or the runner
+    """
+    loaded = runner.find(given)
+    listening = runner.listens(given, loaded)
+    config = overridden(loaded.config, given)
+    return Wanted(open_files.fitted(config) if listening else config, listening, loaded.warnings)
+
+
+def overridden(config: Config, given: argparse.Namespace) -> Config:
+    """The configuration with the flags on top, which win over the file."""
+    listen = config.listen
+    if given.host is not None:
+        listen = attrs.evolve(listen, host=given.host)
+    if given.port is not None:
+        if not 0 <= given.port <= 65535:
+            raise ConfigError([f"--port must be from 0 to 65535, not {given.port}"])
+        listen = attrs.evolve(listen, port=given.port)
+    if given.host is not None and not is_loopback(listen.host) and not config.insecure:
+        text = (
+            f"--host {listen.host} is open to others, and there is no authentication yet: "
+            "set 'insecure: true' in the configuration if that is meant"
+        )
+        raise ConfigError([text])
+    return options.verbose(attrs.evolve(config, listen=listen), given)
+
+
+def _configure_log(given: argparse.Namespace, config: Config) -> None:
+    logs.configure(given.log_level or config.logging.level, given.log_format or config.logging.format)
+
+
+# ---- running ---------------------------------------------------------------------------------------------------------
+
+
+async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wanted) -> None:
+    stop, config = trio.Event(), wanted.config
+    file = StateFile(config.state_dir)
+    ready = readiness.taken(os.environ)
+    attached = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as nohup has it
+    with (
+        trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as ending,
+        trio.open_signal_receiver(signal.SIGHUP) as reloading,
+    ):
+        async with trio.open_nursery() as signals:
+            signals.start_soon(_obey, ending, stop)
+            async with trio.open_nursery() as running:
+                try:
+                    service = Service(Gateway(config), listening=wanted.listening)
+                    await running.start(partial(service.run, stop=stop))
+                except* OSError as group:
+                    raise CannotListen(config.listen, _first(group)) from None
+                if service.url:
+                    stderr.line(f"listening on {service.url}")
+                names = [upstream.name for upstream in config.upstreams if upstream.enabled]
+                if names:
+                    stderr.line(f"dialling {', '.join(names)}")
+                signals.start_soon(Reloads(given, read, service, file, stop, attached).obey, reloading, ready)
+            signals.cancel_scope.cancel(reason="the gateway has ended")
+    file.remove()
+
+
+async def _obey(received: AsyncIterator[int], stop: trio.Event) -> None:
+    """Stop at the first signal, politely; at the second one at once, by that signal."""
+    async for number in received:
+        if stop.is_set():
+            log.warning("second signal: ending at once")
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        log.info("%s: finishing calls in flight", signal.Signals(number).name)
+        stop.set()
+
+
+class Reloads:
+    """The configuration read anew at each SIGHUP, one after the other, and the state file that follows it.
+
+    ``attached`` says that the gateway belongs to a terminal, and is to end with it.
+    """
+
+    def __init__(
+        self,
+        given: argparse.Namespace,
+        read: Callable[[], Wanted],
+        service: Service,
+        file: StateFile,
+        stop: trio.Event,
+        attached: bool,
+    ) -> None:
+        self._given = given
+        self._read = read
+        self._service = service
+        self._file = file
+        self._stop = stop
+        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        self._attached = attached
+
+    async def obey(self, received: AsyncIterator[int], ready: Callable[[], None]) -> None:
+        """Write the state file, tell whoever waits that all is ready, then reload at every signal, for ever."""
+        await _in_thread(self._note)
+        ready()
+        async for _ in received:
+            if self._stop.is_set():
+                log.info("SIGHUP: not reloading, the gateway is ending")
+            elif self._attached and not has_terminal():
+                log.info("SIGHUP: the terminal was closed")
+                os.kill(os.getpid(), signal.SIGTERM)
+            else:
+                await self._reload()
+
+    async def _reload(self) -> None:
+        log.info("SIGHUP: reloading the configuration")
+        try:
+            wanted = await _in_thread(self._read)
+            if self._stop.is_set():
+                return
+            self._apply(wanted)
+        except ConfigError as problem:
+            for line in str(problem).splitlines():
+                log.error("not reloaded: %s", line)
+        except Exception:
+            log.exception("not reloaded")  # a mistake of ours, which is not to end what runs
+        else:
+            await _in_thread(self._note)
+
+    def _apply(self, wanted: Wanted) -> None:
+        """Go on with a configuration that was read."""
+        service, config = self._service, wanted.config
+        before = service.url
+        try:
+            differences = service.reconfigure(config, listening=wanted.listening)
+        except OSError as problem:
+            raise ConfigError([str(CannotListen(config.listen, problem))]) from None
+        _configure_log(self._given, config)
+        for warning in wanted.warnings:
+            log.warning("%s", warning)
+        for key in differences.fixed:
+            log.warning("%r has changed, which takes effect at the next start", key)
+        log.info("reloaded: %s", differences)
+        if service.url and service.url != before:
+            stderr.line(f"listening on {service.url}")
+
+    def _note(self) -> None:
+        if not self._service.url:
+            self._file.remove()  # nobody can find what does not listen
+            return
+        source = self._service.gateway.config.source
+        config = str(Path(source).absolute()) if source else None
+        self._file.write(State(os.getpid(), self._service.url, VERSION, self._started, config))
+
+
+def has_terminal() -> bool:
+    """Whether this process belongs to a terminal, which is there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Do what may wait for a disk, or for whoever writes a pipe; nobody waits for it when the gateway ends."""
+    return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
+
+
+def _first(problem: BaseException) -> BaseException:
+    while isinstance(problem, BaseExceptionGroup):
+        problem = problem.exceptions[0]
+    return problem

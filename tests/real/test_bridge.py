@@ -1,0 +1,180 @@
+"""The bridge as users of source system 000 run it: their file, clouds of another library, real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.processes import free_port, running, wait_for_port
+from tests.real.bridges import bridge, clouds
+from tests.real.gateways import ENDING, ROOT, environment
+from tests.real.test_killed_servers import children_of
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+
+README = ROOT / "tests" / "config" / "golden" / "bridge_readme.json"
+"""The example of source system 000, to the byte."""
+FIXTURE = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.testing.fixture_server"]}
+CLOCK = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}
+
+
+@contextmanager
+def served(folder: Path, module: str, *arguments: str) -> Iterator[int]:
+    """A server in a process of its own; its port."""
+    port, log = free_port(), folder / f"{module}{len(arguments)}.log"
+    with running([sys.executable, "-m", module, str(port), *arguments], log, env=environment()) as started:
+        wait_for_port(port, started, log)
+        yield port
+
+
+@pytest.mark.requirement("6.shows.readme", "6.upstreams", "feature.1", "feature.2")
+def test_the_example_of_000_runs_unchanged_but_for_where_its_ends_are(tmp_path: Path) -> None:
+    """Its endpoints and servers are on this machine; to them come one over stdio and one over SSE."""
+    with (
+        clouds() as far,
+        served(tmp_path, "tests.real.http_server") as http,
+        served(tmp_path, "tests.real.sdk_app", "--sse") as sse,
+        served(tmp_path, "tests.real.sdk_app") as sdk,
+    ):
+        config = json.loads(README.read_text())
+        first, second = config["upstreams"]
+        servers = first["mcpServers"]
+        servers["tencentdocs"]["url"] = f"http://127.0.0.1:{http}/mcp"
+        servers["web-search"] = {"type": "sse", "url": f"http://127.0.0.1:{sse}/sse"}
+        servers["calculator"] = CLOCK
+        second["endpoint"] = f"ws://127.0.0.1:{far.port}/ask/2/?token=ANOTHER_TOKEN"
+        second["mcpServers"]["xxx-mcp"]["url"] = f"http://127.0.0.1:{sdk}/mcp"
+        env = {"MCP_ENDPOINT": f"ws://127.0.0.1:{far.port}/ask/1/?token=FIRST_TOKEN"}
+        with bridge(tmp_path, config, env=env) as near:
+            told = {path: far.told(f'"path": "{path}", "initialize"') for path in ("/ask/1/", "/ask/2/")}
+            near.process.send_signal(signal.SIGTERM)
+            assert near.ended() == 0
+            codes = [far.told(f'"path": "{path}", "closed"')["closed"] for path in told]
+            log = str(near.log)
+    one, two = told.values()
+    for each in one, two:
+        assert each["initialize"]["protocolVersion"] == "2024-11-05"
+        assert "tools" in each["initialize"]["capabilities"]
+        assert each["ping"] == {}
+        assert "error" in each["unknown"] or each["unknown"]["result"]["isError"]
+    assert {"now", "echo", "add"} <= set(one["tools"])
+    assert one["calls"]["echo"]["content"][0]["text"] == "hé"
+    assert "timezone" in one["calls"]["now"]["structuredContent"]
+    assert one["calls"]["add"]["content"] == two["calls"]["add"]["content"]
+    assert one["calls"]["add"]["content"][0]["text"] == "3"
+    assert two["tools"] == ["add"]
+    assert codes == [1001, 1001]
+    assert "TOKEN" not in log
+
+
+def resident(pid: int) -> int:
+    """Kilobytes of memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
+
+
+def descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+@pytest.mark.requirement("6.shows.drops", "6.drop", "6.upstreams")
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="memory and children are looked for in /proc")
+@pytest.mark.parametrize("kind", ["stdio", "http"])
+def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: str, tmp_path: Path) -> None:
+    def upstream(name: str, port: int, **keys: object) -> dict[str, Any]:
+        server = FIXTURE if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
+        servers = {"mcpServers": {f"server-{name}": server}}
+        return {"name": name, "endpoint": f"ws://127.0.0.1:{port}/{name}/?token=SECRET", **servers, **keys}
+
+    soon = {"reconnect": {"enabled": True, "initialBackoff": "5ms", "maxBackoff": "10ms"}}
+    with served(tmp_path, "tests.real.http_server") as http, clouds() as far:
+        config = {"upstreams": [upstream("rude", far.port, **soon), upstream("steady", far.port)]}
+        with bridge(tmp_path, config) as near:
+            pid = near.process.pid
+            far.told('"dropped": 50', 60)
+            children = sorted(children_of(pid, "fixture_server"))
+            memory, open_files = resident(pid), descriptors(pid)
+            far.told('"dropped": 200', 120)
+            after = resident(pid), descriptors(pid)
+            rude, steady = far.told('"drops"'), far.told('"longest"')
+            connections = [line for line in far.log.lines if "steady connection" in line]
+            assert sorted(children_of(pid, "fixture_server")) == children
+            assert "Traceback" not in str(near.log)
+            assert "SECRET" not in str(near.log)
+    print(f"{rude['answered']} answered, {rude['lost']} dropped; {steady}; RSS {memory} -> {after[0]} KiB")
+    assert (rude["drops"], rude["wrong"]) == (200, 0)
+    assert sorted(rude["cancelled"]) == sorted(f"slow-{n}" for n in range(200))
+    assert rude["answered"] > 10_000
+    assert (steady["wrong"], len(connections)) == (0, 1)
+    assert steady["longest"] < 0.5
+    assert after[0] - memory < 4096
+    assert after[1] - open_files <= 4
+
+
+AT_LEAST = 8000
+"""Calls a second on the reference machine, two cores of which the bridge has one."""
+AT_MOST = 110
+"""Microseconds of CPU a call."""
+
+
+@pytest.mark.requirement("6.shows.speed")
+@pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("taskset") is None, reason="needs gcc and taskset")
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+def test_16_calls_in_flight_on_one_socket(tmp_path: Path) -> None:
+    """Once in five rounds, for others use the machine too."""
+    rounds = []
+    for _ in range(5):
+        rounds.append(measured(tmp_path))
+        if rounds[-1][0] >= AT_LEAST and rounds[-1][1] <= AT_MOST:
+            break
+    print(", ".join(f"{rate:.0f} calls/s with {spent:.1f} µs CPU a call" for rate, spent in rounds))
+    assert rounds[-1][0] >= AT_LEAST
+    assert rounds[-1][1] <= AT_MOST
+
+
+def measured(folder: Path) -> tuple[float, float]:
+    """Calls a second, and microseconds of CPU a call."""
+    server, source = folder / "mcpback", ROOT / "tests" / "bench" / "mcpback.c"
+    subprocess.run(["gcc", "-O2", "-w", "-o", str(server), str(source)], check=True)
+    first, second = sorted(os.sched_getaffinity(0))[:2]
+    port = free_port()
+    cloud = subprocess.Popen(
+        ["taskset", "-c", str(first), sys.executable, "-m", "tests.bench.cloud", "3"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+    )
+    try:
+        with running(["taskset", "-c", str(first), str(server), "http", str(port)], folder / "server.log") as backend:
+            wait_for_port(port, backend, folder / "server.log")
+            assert cloud.stdout is not None
+            endpoint = f"ws://127.0.0.1:{int(cloud.stdout.readline())}/?token=t"
+            servers = {"bench": {"type": "http", "url": f"http://127.0.0.1:{port}/mcp"}}
+            config = {"upstreams": [{"name": "cloud", "endpoint": endpoint, "mcpServers": servers}]}
+            with bridge(folder, config) as near:
+                os.sched_setaffinity(near.process.pid, {second})
+                assert cloud.stdout.readline() == "warm\n"
+                before = cpu(near.process.pid)
+                told = json.loads(cloud.stdout.readline())
+                spent = cpu(near.process.pid) - before
+    finally:
+        cloud.kill()
+        cloud.communicate(timeout=ENDING)
+    assert told["wrong"] == 0
+    return told["calls"] / told["seconds"], spent / told["calls"] * 1e6
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that all threads of a process have had."""
+    spent = sum(int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir())
+    return spent / 1e9

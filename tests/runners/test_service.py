@@ -1,0 +1,378 @@
+"""``runners.service``: a gateway in the background as its user has it, and which runner and flags are meant."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import attrs
+import pytest
+
+from mcpgateway.config.dialects import Dialect
+from mcpgateway.config.loading import Loaded
+from mcpgateway.config.model import Config, Secret, UpstreamConfig
+from runners import check, service
+from runners.__main__ import main
+from tests.processes import free_port
+from tests.real.gateways import BareClient, environment
+from tests.runners.held import Held
+
+UPSTREAM = UpstreamConfig("cloud", Secret("wss://cloud.example/?token=hunter2"))
+
+
+DESKTOP = Loaded(Config(), [], dialect=Dialect.DESKTOP)
+ENDPOINT = {"MCP_ENDPOINT": "wss://cloud.example/"}
+
+
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize(
+    ("loaded", "env", "wanted", "runner"),
+    [
+        (Loaded(Config(), []), {}, None, "gateway"),
+        (Loaded(Config(), []), ENDPOINT, None, "gateway"),
+        (Loaded(Config(upstreams=(UPSTREAM,)), []), {}, None, "bridge"),
+        (Loaded(Config(upstreams=(UPSTREAM,)), []), {}, "gateway", "gateway"),
+        (DESKTOP, {}, None, "gateway"),
+        (DESKTOP, ENDPOINT, None, "bridge"),
+        (Loaded(Config(), []), {}, "bridge", "bridge"),
+    ],
+)
+def test_a_configuration_with_upstreams_is_for_the_bridge(
+    loaded: Loaded, env: dict[str, str], wanted: str | None, runner: str
+) -> None:
+    assert service.runner_of(loaded, env, wanted) == runner
+
+
+@pytest.mark.requirement("6.service")
+def test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MCP_ENDPOINT", raising=False)
+    (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://cloud.example/?token=hunter2\n")
+    (tmp_path / "mcp_config.json").write_text('{"mcpServers": {"a": {"command": "x"}}}')
+    flags = service._parser().parse_args(["start"])
+
+    assert service.read(flags)[1] == "bridge"
+    assert "MCP_ENDPOINT" not in os.environ
+
+
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize(
+    ("given", "checked"),
+    [
+        (["check", "-config", "c.json"], ["--config", "c.json"]),
+        (["check-json", "-timeout", "60s"], ["--output", "json", "--timeout", "60s"]),
+    ],
+)
+def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+
+    def checked_with(arguments: list[str]) -> int:
+        seen.append(arguments)
+        return 7
+
+    monkeypatch.setattr(check, "main", checked_with)
+
+    assert service.main(given) == 7
+    assert seen == [checked]
+
+
+@pytest.mark.parametrize(
+    ("url", "reachable"),
+    [
+        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
+        ("https://[::]:8080", "https://[::1]:8080"),
+        ("http://192.0.2.1:8080", "http://192.0.2.1:8080"),
+    ],
+)
+def test_a_gateway_on_all_interfaces_is_asked_on_loopback(url: str, reachable: str) -> None:
+    assert service._reachable(url) == reachable
+
+
+@pytest.mark.parametrize("given", [[], ["begin"], ["stop", "--port", "1"], ["logs", "-n", "many"]], ids=str)
+def test_wrong_usage_ends_with_2(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        service.main(given)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err
+
+
+# ---- real processes --------------------------------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Installed:
+    """A directory with a configuration, in which commands are given."""
+
+    folder: Path
+
+    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "runners.service", *arguments],
+            cwd=self.folder,
+            env={**environment(), "HOME": str(self.folder)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def configure(self, **keys: object) -> None:
+        (self.folder / "mcp-gateway.json").write_text(json.dumps({"state_dir": "state", **keys}))
+
+    @property
+    def record(self) -> dict[str, object]:
+        record: dict[str, object] = json.loads((self.folder / "state/service.json").read_text())
+        return record
+
+    @property
+    def pid(self) -> int:
+        pid = self.record["pid"]
+        assert isinstance(pid, int)
+        return pid
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Iterator[Installed]:
+    installed = Installed(tmp_path)
+    yield installed
+    try:
+        os.kill(installed.pid, signal.SIGKILL)
+    except OSError:
+        pass
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service", "feature.141", "feature.137")
+def test_a_gateway_is_started_looked_at_used_restarted_and_stopped(installed: Installed, held: Held) -> None:
+    port = free_port()
+    installed.configure(listen={"port": port}, servers={"held": held.server()}, shutdown_timeout="1s")
+    url = f"http://127.0.0.1:{port}"
+
+    nothing = installed("status")
+    started = installed("start")
+    pid = installed.pid
+    held.wait_until_up()
+    with BareClient(url, "/mcp/held") as client:
+        assert client.server_info["name"] == "fixture"
+    again, status, logs = installed("start"), installed("status"), installed("logs", "-n", "1")
+    restarted, second = installed("restart", "-log-level", "debug"), installed.pid
+    stopped = installed("stop")
+    gone = held.gone_after(5)
+    ended = installed("status"), installed("stop")
+
+    log = installed.folder / "state/service.log"
+    assert (nothing.returncode, nothing.stdout) == (3, "not running\n")
+    assert (started.returncode, started.stdout) == (0, f"started: process {pid}, gateway, log {log}\n")
+    assert (again.returncode, again.stdout.partition(",")[0]) == (0, f"already running: process {pid}")
+    assert status.returncode == 0
+    assert status.stdout.startswith(f"running: process {pid}, ")
+    assert " MB, up " in status.stdout
+    assert f"  listening {url}\n  server    held: ready\n" in status.stdout
+    assert logs.stdout == f"listening on {url}\n"
+    assert restarted.returncode == 0
+    assert restarted.stdout.startswith(f"stopped: process {pid}\nstarted: process {second}, ")
+    assert (stopped.returncode, stopped.stdout) == (0, f"stopped: process {second}\n")
+    assert gone, "a child has survived"
+    assert [each.returncode for each in ended] == [3, 0]
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_of_two_starts_at_once_one_wins(installed: Installed) -> None:
+    installed.configure(listen={"port": free_port()}, servers={})
+    command = [sys.executable, "-m", "runners.service", "start"]
+    starts = [
+        subprocess.Popen(command, cwd=installed.folder, env=environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    said = sorted(start.communicate(timeout=60)[0].partition(":")[0] for start in starts)
+
+    assert said == ["already running"] * 3 + ["started"]
+    assert [start.returncode for start in starts] == [0] * 4
+    assert installed("stop").stdout.startswith("stopped")
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_gateway_that_does_not_come_up_says_why(installed: Installed) -> None:
+    """The port is taken: the last lines of the log say so, and nothing is left. A bad file is not even tried."""
+    with BareListener() as port:
+        installed.configure(listen={"port": port})
+        failed = installed("start")
+    installed.configure(serverz={})
+    bad = installed("start")
+
+    assert failed.returncode == 1
+    assert "the gateway ended with status 2; the end of " in failed.stderr
+    assert f"cannot listen on 127.0.0.1, port {port}" in failed.stderr
+    assert bad.returncode == 2
+    assert "unknown key 'serverz'" in bad.stderr
+    assert not (installed.folder / "state/service.json").exists()
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_what_does_not_drain_is_killed_with_its_children(installed: Installed, held: Held) -> None:
+    """The gateway itself hangs: it is stopped by a signal that nobody can ignore. No child of it is left."""
+    port = free_port()
+    installed.configure(listen={"port": port}, servers={"held": held.server(stubborn=True)}, shutdown_timeout="0s")
+    installed("start")
+    held.wait_until_up()
+    with BareClient(f"http://127.0.0.1:{port}", "/mcp/held") as client:
+        assert client.server_info["name"] == "fixture"
+    os.kill(installed.pid, signal.SIGSTOP)
+
+    stopped = installed("stop")
+
+    assert stopped.returncode == 0
+    assert "had not ended after 5 s" in stopped.stdout
+    assert held.gone_after(5)
+    assert installed("status").returncode == 3
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_gateway_that_died_is_told_and_can_be_started_again(installed: Installed) -> None:
+    installed.configure(listen={"port": free_port()})
+    installed("start")
+    pid = installed.pid
+    os.kill(pid, signal.SIGKILL)
+
+    dead, started = installed("status"), installed("start")
+
+    assert dead.returncode == 1
+    assert dead.stdout.startswith(f"dead: process {pid} has ended although nobody stopped it; see ")
+    assert started.returncode == 0
+    assert installed("stop").returncode == 0
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installed) -> None:
+    """Of the service that runs with the usual directory; and a restart does not stop what it could not start again."""
+    file = installed.folder / "mcp-gateway.json"
+    file.write_text(json.dumps({"listen": {"port": free_port()}}))
+    installed("start")
+    pid = json.loads((installed.folder / ".local/state/mcp-gateway/service.json").read_text())["pid"]
+    file.write_text("{")
+
+    restarted, status, stopped = installed("restart"), installed("status"), installed("stop")
+
+    assert restarted.returncode == 2
+    assert status.stdout.startswith(f"running: process {pid}, ")
+    assert stopped.stdout == f"stopped: process {pid}\n"
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: Installed) -> None:
+    installed.configure(listen={"port": free_port()})
+    command = [sys.executable, "-m", "runners.service", "run"]
+    with subprocess.Popen(
+        command, cwd=installed.folder, env=environment(), stderr=subprocess.PIPE, text=True
+    ) as foreground:
+        assert foreground.stderr is not None
+        assert foreground.stderr.readline().startswith("listening on ")
+        status, started, stopped = installed("status"), installed("start"), installed("stop")
+        foreground.send_signal(signal.SIGINT)
+        foreground.communicate(timeout=30)
+
+    assert foreground.returncode == 0
+    assert status.returncode == 0
+    assert status.stdout.startswith(f"running: process {foreground.pid}, ")
+    assert ", not started by this command\n  listening http://127.0.0.1:" in status.stdout
+    assert (started.returncode, "already running" in started.stderr) == (1, True)
+    assert (stopped.returncode, "stop it where it was started" in stopped.stderr) == (1, True)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> None:
+    """It is up although its upstream is not: that is dialled for ever. The token is nobody's to see."""
+    upstream = {"name": "cloud", "endpoint": f"ws://127.0.0.1:{free_port()}/?token=${{TOKEN}}"}
+    installed.configure(servers={}, upstreams=[upstream])
+    (installed.folder / ".env").write_text("TOKEN=hunter2\n")
+    variables = ("--environment-file", ".env")
+
+    started, silent = installed("start", *variables), installed("status", *variables)
+    restarted, status = installed("restart", *variables, "-port", "0"), installed("status", *variables)
+    logs, stopped = installed("logs", *variables), installed("stop", *variables)
+
+    printed = [started, silent, restarted, status, logs, stopped]
+    assert [each.returncode for each in printed] == [0] * len(printed), printed
+    assert ", bridge, log " in started.stdout
+    assert "  runner    bridge\n" in silent.stdout
+    assert "upstream" not in silent.stdout, "it does not listen, so nobody can ask it"
+    assert "  listening http://127.0.0.1:" in status.stdout
+    assert "  upstream  cloud: " in status.stdout
+    assert "hunter2" not in "".join(each.stdout + each.stderr for each in printed)
+
+
+@pytest.mark.requirement("6.service")
+def test_what_a_dead_gateway_left_behind_is_of_none_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its number is that of a living process now, which is none of ours: nobody answers at its URL."""
+    (tmp_path / "mcp-gateway.json").write_text(json.dumps({"state_dir": "state"}))
+    state = {
+        "pid": os.getpid(),
+        "url": f"http://127.0.0.1:{free_port()}",
+        "version": "1",
+        "started": "",
+        "config": None,
+    }
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/gateway.json").write_text(json.dumps(state))
+    monkeypatch.chdir(tmp_path)
+
+    assert service.main(["status"]) == 3
+    assert service.main(["stop"]) == 0
+    assert capsys.readouterr().out == "not running\nnot running\n"
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_logs_are_followed(installed: Installed) -> None:
+    installed.configure(listen={"port": free_port()})
+    assert installed("logs").returncode == 1
+    installed("start")
+    command = [sys.executable, "-m", "runners.service", "logs", "-f", "-n", "1"]
+    with subprocess.Popen(
+        command, cwd=installed.folder, env=environment(), stdout=subprocess.PIPE, text=True
+    ) as following:
+        assert following.stdout is not None
+        assert following.stdout.readline().startswith("listening on ")
+        os.kill(installed.pid, signal.SIGHUP)
+        assert "reloading the configuration" in following.stdout.readline()
+        following.terminate()
+        following.communicate(timeout=30)
+    installed("stop")
+
+
+def test_the_console_script_knows_the_service(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["service", "-version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out.startswith("mcpgateway ")
+
+
+class BareListener:
+    """A port that is taken."""
+
+    def __enter__(self) -> int:
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        port: int = self._socket.getsockname()[1]
+        return port
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()

@@ -1,0 +1,51 @@
+"""A gateway's figures, each another number: for tests of what is made of them, and for the documentation's table."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import attrs
+
+from mcpgateway.calls.changes import ChangesStatistics
+from mcpgateway.calls.parking import ParkingStatistics
+from mcpgateway.gateway import GatewayStatistics
+from mcpgateway.servers.server import ServerStatistics
+from mcpgateway.wire.bounds import BoundStatistics
+
+
+def statistics(**servers: ServerStatistics) -> GatewayStatistics:
+    bounds = {"calls": BoundStatistics(1, 2, 3, 4), "bodies_bytes": BoundStatistics(5, 6, 7, 8)}
+    return GatewayStatistics(
+        servers=tuple(servers.values()),
+        sessions=9,
+        waits=0,
+        changes=ChangesStatistics(10, 0, 11, 12),
+        parking=ParkingStatistics(13, 14, 0, 15, 16, 17),
+        clients=bounds,
+    )
+
+
+def server(name: str, state: str = "ready", **values: Any) -> ServerStatistics:
+    given = {"waiting": 1, "failures": 2, "made": 3, "lost": 4, "failed": 5, "circuit": "open"}
+    return ServerStatistics(
+        name=name, state=state, eras=(), links=(), reason="secret reason", retry_in=None, **{**given, **values}
+    )
+
+
+class Stage(enum.Enum):
+    STABLE = "stable"
+    WAITING = "waiting"
+
+
+@attrs.frozen
+class Dialled:
+    """An upstream, as far as metrics look at it."""
+
+    name: str
+    state: Stage
+    reconnects: int = 1
+    calls: int = 2
+    overdue: int = 3
+    in_flight: int = 4
+    round_trip: float | None = None
