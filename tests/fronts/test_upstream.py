@@ -655,6 +655,7 @@ async def test_calls_over_http_are_given_up_and_dropped_likewise(json: bool) -> 
                 await socket.initialize()
                 told = await socket.ask(call(7, "cancelled", {"count": 4}))
                 assert told["result"]["structuredContent"]["values"] == ["late", "lost"] * 2
+                await socket.cut()  # else its answer to our goodbye is waited for, in real time
 
 
 @pytest.mark.requirement("6.impatient")
