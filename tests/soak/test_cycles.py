@@ -264,8 +264,8 @@ REAL_PLACES: Final = [
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="descriptors are counted in /proc")
 @pytest.mark.requirement("4.shows.leaks")
 async def test_for_real_a_thousand_clients_leave_nothing_behind(tmp_path: Path) -> None:
-    """Compared are the process before and after `MANY` clients, each time at rest, after as many to warm it up: then
-    the arenas of its memory are as large as its busiest moment needs."""
+    """Compared are the process before and after `MANY` clients, each time at rest, after twice as many to warm it up:
+    then the arenas of its memory are as large as its busiest moment needs."""
     with real_gateway(tmp_path) as running:
         pid, port = running.process.pid, int(running.url.rpartition(":")[2])
 
@@ -291,7 +291,7 @@ async def test_for_real_a_thousand_clients_leave_nothing_behind(tmp_path: Path) 
                     await trio.sleep(0.1)
             return now
 
-        await run(REAL_PLACES, MANY, dial, reached)
+        await run(REAL_PLACES, 2 * MANY, dial, reached)
         before, mb = await rest(), resident_mb(pid)
         await run(REAL_PLACES, MANY, dial, reached)
         after, growth = await rest(), resident_mb(pid) - mb
