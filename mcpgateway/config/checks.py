@@ -54,6 +54,9 @@ RESERVED = frozenset(
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
 
+REPLY_BYTES = 1024
+"""What every upstream has to take: the errors that stand in for what is too long have fewer bytes."""
+
 _Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
 
 _SEPARATOR = re.compile(r"[A-Za-z0-9_-]{1,4}")
@@ -248,10 +251,10 @@ def _upstream(upstream: UpstreamConfig, at: Address, is_file: Callable[[Path], b
     yield from _positive(upstream, ("connect_timeout", "call_deadline"), at)
     yield from _reconnect(upstream.reconnect, (*at, "reconnect"))
     yield from _positive(upstream.keepalive, ("interval", "timeout"), (*at, "keepalive"))
-    for key in "message_bytes", "reply_bytes":
-        size = getattr(upstream, key)
-        if size is not None and size < 1:
-            yield Finding((*at, key), "must be 1 or more")
+    if upstream.message_bytes < 1:
+        yield Finding((*at, "message_bytes"), "must be 1 or more")
+    if upstream.reply_bytes is not None and upstream.reply_bytes < REPLY_BYTES:
+        yield Finding((*at, "reply_bytes"), f"must be {REPLY_BYTES} or more: what stands in for a longer reply is a reply")
     yield from _tls(upstream.tls, (*at, "tls"), is_file, "" if endpoint.lower().startswith("wss:") else "wss://")
 
 

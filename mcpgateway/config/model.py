@@ -286,7 +286,7 @@ class UpstreamConfig:
     """The longest message that is taken from the upstream; a longer one ends the connection."""
     reply_bytes: int | None = None
     """The longest message that the upstream takes; a longer reply becomes an error that says so, and a longer list of
-    tools loses those at its end, with a warning in the log that names them. ``None``: no bound."""
+    tools loses those at its end, with a warning in the log that names them. At least 1024; ``None``: no bound."""
 
 
 @attrs.frozen

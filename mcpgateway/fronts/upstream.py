@@ -20,10 +20,11 @@ from urllib.parse import unquote_plus, urlsplit
 import attrs
 import trio
 
+from mcpgateway import jsonrpc
 from mcpgateway.calls.impatient import Impatience, Terms
 from mcpgateway.config.masking import secrets_in, without
 from mcpgateway.config.model import OnToolsChanged, UpstreamConfig
-from mcpgateway.errors import GatewayError, ShuttingDown
+from mcpgateway.errors import GatewayError, ReplyTooLong, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
 from mcpgateway.fronts.dialling import Event, Life, State, step
 from mcpgateway.fronts.kept_sessions import KeptSessions
@@ -326,13 +327,19 @@ class _Dialled(WebSocketChannel):
 
     def _encode(self, data: bytes) -> bytes:
         limit = self._upstream.config.reply_bytes
-        if limit is not None and len(data) > limit:  # no reply, for those were looked at
-            log.warning(
-                "%s: a message of %d bytes was not sent, for it takes %d (reply_bytes)",
-                *(self._upstream.who, len(data), limit),
-            )
+        return self._frames.text(data) if limit is None or len(data) <= limit else self._shortened(data, limit)
+
+    def _shortened(self, data: bytes, limit: int) -> bytes:
+        """What is written in the place of a message that is too long, although replies to calls were looked at: of a
+        batch its responses, one by one; for another response an error; for anything else nothing."""
+        if data[:1] == b"[":
+            return b"".join(map(self._encode, jsonrpc.decode_batch(data)))
+        who, message = self._upstream.who, jsonrpc.decode(data)
+        log.warning("%s: a message of %d bytes was not sent, for it takes %d (reply_bytes)", who, len(data), limit)
+        if not message.is_response:
             return b""
-        return self._frames.text(data)
+        problem = ReplyTooLong(f"the answer has {len(data)} bytes, and {who} takes {limit} (reply_bytes)")
+        return self._frames.text(jsonrpc.error(message.id, problem).encode())
 
     def _complain(self, channel: Channel, problem: GatewayError) -> None:
         self._remark(f"sent something that is no message: {problem.message}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -37,7 +38,7 @@ from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
-from tests.fronts.cloud import TOKEN, Bridge, Cloud, Socket, bridge, cloud
+from tests.fronts.cloud import FIRST, TOKEN, Bridge, Cloud, Socket, bridge, cloud
 from tests.fronts.site import adapters, call, modern, notification, request
 
 PAUSE = Reconnect().initial
@@ -781,6 +782,31 @@ async def test_a_reply_that_is_too_long_becomes_an_error(
         assert answer["result"]["isError"] is True
         assert "and upstream 'cloud' takes 8000 (reply_bytes)" in answer["result"]["content"][0]["text"]
         assert "a call of 'big' was answered with an error" in lines(caplog, "reply_bytes")[0]
+
+
+@pytest.mark.requirement("6.impatient")
+async def test_whoever_waits_for_what_is_too_long_learns_of_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where it is no reply to a call: nobody waits for ever."""
+    params = {"protocolVersion": FIRST, "capabilities": {}}
+    async with cloud() as far, bridge(far.upstream(reply_bytes=100)):
+        socket = await far.next()
+        answer = await socket.ask(request(1, "initialize", params))
+        assert "and upstream 'cloud' takes 100 (reply_bytes)" in answer["error"]["message"]
+        assert lines(caplog, "was not sent")
+
+
+@pytest.mark.requirement("6.impatient")
+async def test_a_batch_that_is_too_long_is_answered_one_by_one(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream(reply_bytes=8000)):
+        socket = await far.next()
+        await socket.initialize("2025-03-26")
+        sizes = {1: 5, 2: 5, 3: 9}
+        await socket.send(json.dumps([call(id, "big", {"kib": kib}) for id, kib in sizes.items()]))
+        results = {id: (await socket.answer(id))["result"] for id in sizes}
+        assert [len(results[id]["content"][0]["text"]) for id in (1, 2)] == [5 * 1024] * 2
+        assert results[3]["isError"]
 
 
 @pytest.mark.requirement("6.impatient")
