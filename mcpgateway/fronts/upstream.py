@@ -124,6 +124,7 @@ class Upstream:
                     await self._live()
                 keeping.cancel_scope.cancel(reason="the upstream has ended")
         finally:
+            self._life = attrs.evolve(self._life, state=State.ENDED)  # whatever became of it
             self.kept.close()
 
     async def _live(self) -> None:

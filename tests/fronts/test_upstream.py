@@ -24,6 +24,7 @@ from mcpgateway.config.model import (
     Keepalive,
     Limits,
     Listen,
+    Logging,
     NamespaceConfig,
     OnToolsChanged,
     Reconnect,
@@ -886,7 +887,67 @@ async def test_upstreams_may_come_with_a_reload_and_go(autojump_clock: MockClock
         assert gateway.service.upstreams() == ()
 
 
+@pytest.mark.requirement("6.reload")
+async def test_one_that_goes_and_comes_back_waits_for_its_own_end(autojump_clock: MockClock) -> None:
+    """Clouds take but one connection."""
+    async with cloud() as far, bridge(far.upstream(), shutdown_timeout=30.0) as gateway:
+        socket = await far.next()
+        await socket.initialize()
+        await socket.send(call(1, "slow", {"name": "x"}))
+        await until_called(gateway)
+        gateway.reload(upstreams=())
+        gateway.reload(upstreams=(far.upstream(),))
+        with trio.move_on_after(20) as waited:
+            await far.dialled()
+        assert waited.cancelled_caught
+        assert "is being ended" in (await socket.answer(1))["error"]["message"]
+        assert await socket.code() == 1001
+        await (await far.next()).initialize()
+
+
+@pytest.mark.requirement("6.reload")
+async def test_they_are_told_of_in_config_order_whenever_they_came(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream("b")) as gateway:
+        gateway.reload(upstreams=(far.upstream("a"), far.upstream("b")))
+        assert [each.name for each in gateway.service.upstreams()] == ["a", "b"]
+
+
+class Broken:
+    """No chance at all."""
+
+    def __call__(self) -> float:
+        raise RuntimeError("a bug")
+
+
+async def fail(gateway: Bridge, socket: Socket) -> None:
+    """Have an upstream end by a mistake of ours."""
+    upstreams = gateway.service._upstreams
+    assert upstreams is not None
+    await socket.initialize()
+    upstreams._places["cloud"].upstream._random = Broken()
+    await socket.close(1000)
+    await until(lambda: gateway.upstream().state is State.ENDED)
+
+
+async def test_a_mistake_of_ours_costs_an_upstream_until_the_next_reload(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cloud() as far, bridge(far.upstream()) as gateway:
+        await fail(gateway, await far.next())
+        assert lines(caplog, "upstream 'cloud' has failed")
+        gateway.reload(logging=Logging(level="debug"))
+        await (await far.next()).initialize()
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_end_waits_for_no_upstream_that_has_failed(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream()) as gateway:
+        await fail(gateway, await far.next())
+        gateway.stop.set()
+        with trio.fail_after(10):
+            await until(lambda: gateway.gateway._life is None)
 
 
 @pytest.mark.requirement("6.drain")
