@@ -121,6 +121,13 @@ async def test_a_listener_that_moves_opens_first_and_the_old_one_drains() -> Non
         assert await slow.ended()
 
 
+async def test_what_has_ended_listens_nowhere() -> None:
+    """Whoever writes down where it listens may ask a moment too late."""
+    async with site() as gateway:
+        assert gateway.service.url
+    assert gateway.service.url == ""
+
+
 @pytest.mark.requirement("4.life.reload")
 async def test_an_address_that_is_taken_refuses_all_of_the_reload() -> None:
     (taken,) = bind("127.0.0.1", 0)
