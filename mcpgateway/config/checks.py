@@ -254,7 +254,9 @@ def _upstream(upstream: UpstreamConfig, at: Address, is_file: Callable[[Path], b
     if upstream.message_bytes < 1:
         yield Finding((*at, "message_bytes"), "must be 1 or more")
     if upstream.reply_bytes is not None and upstream.reply_bytes < REPLY_BYTES:
-        yield Finding((*at, "reply_bytes"), f"must be {REPLY_BYTES} or more: what stands in for a longer reply is a reply")
+        yield Finding(
+            (*at, "reply_bytes"), f"must be {REPLY_BYTES} or more: what stands in for a longer reply is a reply"
+        )
     yield from _tls(upstream.tls, (*at, "tls"), is_file, "" if endpoint.lower().startswith("wss:") else "wss://")
 
 

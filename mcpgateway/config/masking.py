@@ -7,13 +7,9 @@ its path, in front of its host, and in arguments such as ``--api-key=…`` or ``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import unquote, unquote_plus, urlsplit
-
-import attrs
-
-from mcpgateway.config.model import Secret
 
 MASK: Final = "***"
 
@@ -37,9 +33,6 @@ _IN_TEXT: Final = (
 and tokens that say by their first characters what they are."""
 _LONGEST: Final = 4096
 """Characters of an argument that are searched for secrets; a longer one is not shown at all."""
-_MIN_SECRET: Final = 6
-"""Shorter values (``1``, ``true``, ``UTC``) are no secrets, and hiding them would garble the text."""
-_SCHEME: Final = re.compile(r"(?:Basic|Bearer|Token)\s+", re.IGNORECASE)
 
 
 # ---- URLs ------------------------------------------------------------------------------------------------------------
@@ -110,35 +103,8 @@ def _masked_text(text: str) -> str:
     return text
 
 
-def without(secrets: Sequence[str], text: str) -> str:
+def without(secrets: Iterable[str], text: str) -> str:
     """The text with ``***`` wherever one of these secrets stands in it."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
-
-
-def secrets_in(part: object) -> list[str]:
-    """The secrets that a part of a configuration holds; of ``Bearer …`` also what stands behind the scheme."""
-    return [
-        secret
-        for value in _secrets(part)
-        for secret in {value, _SCHEME.sub("", value, count=1)}
-        if len(secret) >= _MIN_SECRET
-    ]
-
-
-def _secrets(part: object) -> Iterator[str]:
-    kind = type(part)
-    if isinstance(part, Secret):
-        yield part.reveal()
-        return
-    if isinstance(part, Mapping):
-        inner: Iterable[object] = part.values()
-    elif isinstance(part, tuple | list):
-        inner = part
-    elif attrs.has(kind):
-        inner = (getattr(part, field.name) for field in attrs.fields(kind))
-    else:
-        return
-    for value in inner:
-        yield from _secrets(value)

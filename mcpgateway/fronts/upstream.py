@@ -22,8 +22,9 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.calls.impatient import Impatience, Terms
-from mcpgateway.config.masking import secrets_in, without
+from mcpgateway.config.masking import without
 from mcpgateway.config.model import OnToolsChanged, UpstreamConfig
+from mcpgateway.config.secrets import secrets_of
 from mcpgateway.errors import GatewayError, ReplyTooLong, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
 from mcpgateway.fronts.dialling import Event, Life, State, step
@@ -366,7 +367,7 @@ def _fields(config: UpstreamConfig) -> Sequence[tuple[bytes, bytes]]:
 def _secrets(config: UpstreamConfig) -> Sequence[str]:
     """What a cloud may know of and say, and nobody is to read."""
     values = [field.partition("=")[2] for field in urlsplit(config.endpoint.reveal()).query.split("&")]
-    found = [*secrets_in(config), *values, *map(unquote_plus, values)]
+    found = [*secrets_of(config), *values, *map(unquote_plus, values)]
     return [secret for secret in found if len(secret) >= SHORTEST_SECRET]
 
 
