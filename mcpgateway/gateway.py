@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -47,6 +48,9 @@ from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
+
+if TYPE_CHECKING:
+    from mcpgateway.calls.observed import ObservedNamespace, Observer
 
 log = logging.getLogger("mcpgateway.server")
 
@@ -125,6 +129,9 @@ class Gateway:
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
         self.tally = Tally()
         self.recorder = Recorder(self.tally.take)
+        self._observer: Observer | None = None
+        self._observed: dict[tuple[str, str], ObservedNamespace] = {}
+        """What clients find while calls are watched, by the namespace and the upstream that looks for it."""
         self._observe()
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -366,7 +373,7 @@ class Gateway:
             return self._namespaces.get(name)
         found = self._observed.get((name, upstream))
         if found is None and (namespace := self._namespaces.get(name)) is not None:
-            found = self._observed[name, upstream] = self._observer(namespace, upstream)
+            found = self._observed[name, upstream] = self._observer.watch(namespace, upstream)
         return found
 
     def _plain(self, name: str) -> Namespace | None:
@@ -374,14 +381,18 @@ class Gateway:
         return self._namespaces.get(name)
 
     def _observe(self) -> None:
-        """Have calls watched, or not, as the configuration says now."""
-        self._observer: Callable[[Namespace, str], Namespace] | None = None
-        self._observed: dict[tuple[str, str], Namespace] = {}
-        metrics, logging_ = self.config.metrics, self.config.logging
-        if metrics.enabled or logging_.verbose:
+        """Have calls watched, or not, as the configuration says now. Where nothing differs, clients find the same as
+        before, which tells them that they may go on in their sessions."""
+        before, self._observer = self._observer, None
+        if self.config.metrics.enabled or self.config.logging.verbose:
             from mcpgateway.calls.observed import observer
 
-            self._observer = observer(self.config, self.recorder if metrics.enabled else None)
+            self._observer = observer(self.config, self.recorder)
+        self._observed = {
+            (name, upstream): watched
+            for (name, upstream), watched in self._observed.items()
+            if self._observer == before and watched.namespace is self._namespaces.get(name)
+        }
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:
