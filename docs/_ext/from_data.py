@@ -212,7 +212,7 @@ def metrics() -> Iterator[Metric]:
     """Every metric, with a sample at least."""
     tally = Tally()
     tally.take([CallEvent("", "tools/call", "one", "echo", True, Outcome.OK, 0.0)])
-    upstreams = [figures.Dialled("cloud", figures.Stage.STABLE, round_trip=0.1)]
+    upstreams = [figures.upstream("cloud", round_trip=0.1)]
     text = exposition(figures.statistics(one=figures.server("one")), tally, upstreams)
     yield from text_string_to_metric_families(text.decode())
 
