@@ -13,7 +13,8 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Request
 from mcpgateway.app import Service
 from mcpgateway.catalog.rules import ToolRules
-from mcpgateway.config.model import CertAndKey, Config, HttpServer, InProcessServer, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import CertAndKey, Config, HttpServer, InProcessServer, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.server import bind
 from mcpgateway.wire.waiting import Wait

@@ -25,6 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from docs._ext.diagram import Point, svg
 from mcpgateway.config import model
+from mcpgateway.durations import Seconds
 from mcpgateway.durations import format as format_duration
 from mcpgateway.fronts.dialling import TRANSITIONS, Event, State
 from mcpgateway.recording.events import CallEvent
@@ -139,7 +140,7 @@ def type_text(kind: object) -> str:
 
 
 def is_duration(kind: object) -> bool:
-    return model.Seconds in (kind, *typing.get_args(kind))
+    return Seconds in (kind, *typing.get_args(kind))
 
 
 def default_text(field: attrs.Attribute[object], kind: object) -> str:

@@ -19,18 +19,17 @@ from mcpgateway import durations
 from mcpgateway.catalog.rules import Naming, ToolRules
 from mcpgateway.config import names
 from mcpgateway.config.document import Address, did_you_mean
+from mcpgateway.config.limits import Limits, Parking
 from mcpgateway.config.model import (
     Config,
     HttpOptions,
     HttpServer,
     InProcessServer,
-    Limits,
     Links,
     Listen,
     Logging,
     Metrics,
     NamespaceConfig,
-    Parking,
     Reconnect,
     Recovery,
     Secret,

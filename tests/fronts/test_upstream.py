@@ -19,10 +19,10 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from mcpgateway import jsonrpc
 from mcpgateway.catalog.rules import ToolRules
+from mcpgateway.config.limits import Limits
 from mcpgateway.config.model import (
     HttpServer,
     Keepalive,
-    Limits,
     Listen,
     Logging,
     NamespaceConfig,

@@ -11,7 +11,8 @@ import trio
 import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcpgateway.config.model import HttpServer, Limits, Listen, Logging, Metrics, Secret
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import HttpServer, Listen, Logging, Metrics, Secret
 from mcpgateway.fronts.dialling import State
 from mcpgateway.recording.events import CallEvent
 from mcpgateway.recording.outcomes import Outcome
