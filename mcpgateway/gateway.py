@@ -50,7 +50,7 @@ from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
 
 if TYPE_CHECKING:
-    from mcpgateway.calls.observed import ObservedNamespace, Observer
+    from mcpgateway.calls.observed import Observer
 
 log = logging.getLogger("mcpgateway.server")
 
@@ -130,8 +130,6 @@ class Gateway:
         self.tally = Tally()
         self.recorder = Recorder(self.tally.take)
         self._observer: Observer | None = None
-        self._observed: dict[tuple[str, str], ObservedNamespace] = {}
-        """What clients find while calls are watched, by the namespace and the upstream that looks for it."""
         self._observe()
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -369,30 +367,21 @@ class Gateway:
 
         ``upstream`` is the upstream that looks for it, for the log.
         """
-        if self._observer is None:
-            return self._namespaces.get(name)
-        found = self._observed.get((name, upstream))
-        if found is None and (namespace := self._namespaces.get(name)) is not None:
-            found = self._observed[name, upstream] = self._observer.watch(namespace, upstream)
-        return found
+        found = self._namespaces.get(name)
+        return found if found is None or self._observer is None else self._observer.watch(found, upstream)
 
     def _plain(self, name: str) -> Namespace | None:
         """A namespace for the gateway's own errands, which nobody watches."""
         return self._namespaces.get(name)
 
     def _observe(self) -> None:
-        """Have calls watched, or not, as the configuration says now. Where nothing differs, clients find the same as
-        before, which tells them that they may go on in their sessions."""
-        before, self._observer = self._observer, None
+        """Have calls watched, or not, as the configuration says now."""
         if self.config.metrics.enabled or self.config.logging.verbose:
             from mcpgateway.calls.observed import observer
 
-            self._observer = observer(self.config, self.recorder)
-        self._observed = {
-            (name, upstream): watched
-            for (name, upstream), watched in self._observed.items()
-            if self._observer == before and watched.namespace is self._namespaces.get(name)
-        }
+            self._observer = observer(self.config, self.recorder, self._observer, self._namespaces)
+        else:
+            self._observer = None
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

@@ -231,16 +231,31 @@ class Observer:
 
     recorder: Recorder | None
     payloads: Payloads | None
+    _watched: dict[tuple[str, str], ObservedNamespace] = attrs.field(factory=dict, init=False, eq=False, repr=False)
 
     def watch(self, namespace: Namespace, upstream: str) -> ObservedNamespace:
-        """A namespace under observation, for an upstream or for all others."""
-        return ObservedNamespace(namespace, upstream, recorder=self.recorder, payloads=self.payloads)
+        """A namespace under observation, for an upstream or for all others; the same for the same namespace, by which
+        clients know that they may go on in their sessions."""
+        watched = self._watched.get((namespace.name, upstream))
+        if watched is None or watched.namespace is not namespace:
+            watched = ObservedNamespace(namespace, upstream, recorder=self.recorder, payloads=self.payloads)
+            self._watched[namespace.name, upstream] = watched
+        return watched
 
 
-def observer(config: Config, recorder: Recorder) -> Observer:
-    """What watches calls as a configuration says."""
+def observer(
+    config: Config, recorder: Recorder, former: Observer | None, namespaces: Mapping[str, Namespace]
+) -> Observer:
+    """What watches calls as a configuration says: the ``former``, if it does so already. It forgets what is none of the
+    ``namespaces`` any more."""
     payloads = Payloads(secrets_of(config), config.logging.payload) if config.logging.verbose else None
-    return Observer(recorder if config.metrics.enabled else None, payloads)
+    found = Observer(recorder if config.metrics.enabled else None, payloads)
+    if former != found:
+        return found
+    for key, watched in list(former._watched.items()):
+        if namespaces.get(watched.name) is not watched.namespace:
+            del former._watched[key]
+    return former
 
 
 def _arguments(message: Message) -> Raw:
