@@ -260,12 +260,7 @@ def _upstream(upstream: UpstreamConfig, at: Address, is_file: Callable[[Path], b
 
 
 def _reconnect(reconnect: Reconnect, at: Address) -> Iterator[Finding]:
-    if reconnect.initial <= 0:
-        yield Finding(
-            (*at, "initial"), "must be more than 0s: an upstream that fails at once would be dialled in a busy loop"
-        )
-    elif reconnect.maximum < reconnect.initial:
-        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(reconnect.initial)})")
+    yield from _pauses(reconnect, at, "an upstream that fails at once would be dialled")
     if not 1 <= reconnect.multiplier < math.inf:
         yield Finding((*at, "multiplier"), "must be 1 or more: each pause is as much longer than the one before it")
 
@@ -303,12 +298,7 @@ def _links(links: Links, at: Address) -> Iterator[Finding]:
 
 
 def _recovery(recovery: Recovery, at: Address) -> Iterator[Finding]:
-    if recovery.initial <= 0:
-        yield Finding(
-            (*at, "initial"), "must be more than 0s: a server that fails at once would be tried in a busy loop"
-        )
-    elif recovery.maximum < recovery.initial:
-        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(recovery.initial)})")
+    yield from _pauses(recovery, at, "a server that fails at once would be tried")
     for key in "attempts", "failures":
         if getattr(recovery, key) < 1:
             yield Finding((*at, key), "must be 1 or more")
@@ -364,6 +354,13 @@ def _websocket(server: WebSocketServer, at: Address, is_file: Callable[[Path], b
     yield from _positive(server, ("connect_timeout",), at)
     yield from _positive(server.keepalive, ("interval", "timeout"), (*at, "keepalive"))
     yield from _tls(server.tls, (*at, "tls"), is_file, "" if server.url.lower().startswith("wss:") else "wss://")
+
+
+def _pauses(part: Reconnect | Recovery, at: Address, otherwise: str) -> Iterator[Finding]:
+    if part.initial <= 0:
+        yield Finding((*at, "initial"), f"must be more than 0s: {otherwise} in a busy loop")
+    elif part.maximum < part.initial:
+        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(part.initial)})")
 
 
 def _positive(part: object, keys: Sequence[str], at: Address) -> Iterator[Finding]:
