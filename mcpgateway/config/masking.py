@@ -19,7 +19,6 @@ _WITHIN: Final = rf"[\w-]{{0,32}}(?:{_WORDS})[\w-]{{0,32}}"  # a search tries it
 _SECRET_FLAG: Final = re.compile(rf"-{{0,2}}{_SOUNDS}", re.IGNORECASE)
 _SECRET_PARAMETER: Final = re.compile(rf"{_SOUNDS}|sig|sign|code|pass|session|sid", re.IGNORECASE)
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~-]{20,}", re.ASCII)
-"""What generated tokens and UUIDs look like, and words do not."""
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]{0,20}://\S+")
 _IN_TEXT: Final = (
     (re.compile(rf"^(-{{0,2}}{_SOUNDS}=).+", re.IGNORECASE | re.DOTALL), rf"\1{MASK}"),
@@ -46,7 +45,7 @@ def masked_url(url: str) -> str:
 def masked_endpoint(url: str) -> str:
     """The URL of an upstream: like `masked_url`, but of its query only what is secret by its name or its looks."""
     return _masked_url(
-        url, lambda name, value: value != "" and (bool(_SECRET_PARAMETER.fullmatch(name)) or _looks_secret(value))
+        url, lambda name, value: value != "" and (bool(_SECRET_PARAMETER.fullmatch(name)) or looks_secret(value))
     )
 
 
@@ -64,7 +63,7 @@ def _masked_url(url: str, is_secret: Callable[[str, str], bool]) -> str:
         return f"{name}={MASK}" if is_secret(unquote_plus(name), unquote_plus(value)) else text
 
     def segment(text: str) -> str:
-        return MASK if _looks_secret(unquote(text)) else text
+        return MASK if looks_secret(unquote(text)) else text
 
     user, at, host = parts.netloc.rpartition("@")
     return parts._replace(
@@ -75,7 +74,8 @@ def _masked_url(url: str, is_secret: Callable[[str, str], bool]) -> str:
     ).geturl()
 
 
-def _looks_secret(text: str) -> bool:
+def looks_secret(text: str) -> bool:
+    """Whether a text is like generated tokens and UUIDs, and like no word."""
     return _RANDOM.fullmatch(text) is not None
 
 

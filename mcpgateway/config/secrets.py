@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from mcpgateway.config.masking import MASK, masked_arguments
+from mcpgateway.config.masking import MASK, looks_secret, masked_arguments
 from mcpgateway.config.model import Secret
 
 SHORT: Final = 6
@@ -76,7 +76,7 @@ def _of_secret(text: str, name: str) -> Iterator[str]:
 
 
 def _of_url(text: str) -> Iterator[str]:
-    """What a URL has of a password, or of a token in the place of a user, and of parameters that are secret."""
+    """What a URL has of a password, or of a token in the place of a user or in its path, and of secret parameters."""
     if "://" not in text:
         return
     try:
@@ -90,6 +90,7 @@ def _of_url(text: str) -> Iterator[str]:
     for key, value in parse_qsl(parts.query):
         if is_secret_name(key) or len(value) >= LONG:
             yield value
+    yield from filter(looks_secret, (form for part in parts.path.split("/") for form in {part, unquote(part)}))
 
 
 def _of_arguments(arguments: tuple[str, ...]) -> Iterator[str]:

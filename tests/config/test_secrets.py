@@ -37,6 +37,12 @@ def test_tokens_of_upstreams_and_passwords_of_proxies_count() -> None:
     assert "eyJ-cloud" in secrets_of(upstream)
 
 
+def test_tokens_in_the_path_of_a_url_count() -> None:
+    token = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+    assert secrets_of(HttpServer("s", url=f"https://host/api/mcp/s/{token}/mcp")) == {token}
+
+
 def test_arguments_behind_flags_that_say_so_count() -> None:
     config = stdio(
         "--api-key=k-12345", "--token", "t-12345", "-H", "Authorization: Bearer b-12345", "--verbose", "plain"
