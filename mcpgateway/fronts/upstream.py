@@ -183,14 +183,14 @@ class Upstream:
         self._tell(event)
 
     async def _serve(self, transport: Transport, frames: Frames) -> tuple[Event, str]:
-        """Be the server on an open connection, until it ends; what that means, and why it did."""
-        self._step(Event.OPENED)
-        log.info("%s: connected", self.who)
-        if self._gateway.namespace(self.config.namespace) is None:
-            log.error("%s: there is no namespace %r, so it sees no tools", self.who, self.config.namespace)
-        if self._stopped is None:
-            self._ending = trio.Event()
+        """Be the server on an open connection, which is closed here; what its end means, and why it came."""
         try:
+            self._step(Event.OPENED)
+            log.info("%s: connected", self.who)
+            if self._gateway.namespace(self.config.namespace) is None:
+                log.error("%s: there is no namespace %r, so it sees no tools", self.who, self.config.namespace)
+            if self._stopped is None:
+                self._ending = trio.Event()
             end = await _Dialled(self, transport, frames).run(self.config.namespace, b"")
         except Exception:
             log.exception("%s: a connection was given up", self.who)
