@@ -44,7 +44,7 @@ class Marks:
     async def of(
         self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
     ) -> Mapping[bytes, bytes]:
-        """See `mcpgateway.calls.company.Heading`: the tools are listed where that was not done yet, or ``anew``."""
+        """See `mcpgateway.calls.helpers.Heading`: the tools are listed where that was not done yet, or ``anew``."""
         headers = None if anew else self.at_hand(server, message)
         if headers is not None:
             return headers
@@ -57,7 +57,7 @@ class Marks:
         return self._made(server, message)
 
     def at_hand(self, server: Server, message: Message) -> Mapping[bytes, bytes] | None:
-        """See `mcpgateway.calls.company.Heading`."""
+        """See `mcpgateway.calls.helpers.Heading`."""
         if message.method == "tools/call" and not server.pipe and self._known.get(server) is None:
             return None
         try:
