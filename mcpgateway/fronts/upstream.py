@@ -178,7 +178,7 @@ class Upstream:
             event, reason = await self._serve(transport, frames)
         if self._stopped is not None:
             return
-        self._reason = without(self._secrets, reason)  # which may be the cloud's own words
+        self._reason = self.shown(reason)
         self._step(event)
         self._tell(event)
 
@@ -247,6 +247,10 @@ class Upstream:
         return Pace(self.config.keepalive.timeout, self._gateway.config.listen.limits.write_rate)
 
     # ---- what is to be seen ------------------------------------------------------------------------------------------
+
+    def shown(self, text: str) -> str:
+        """A text that may be in the cloud's own words, as it may be shown."""
+        return without(self._secrets, text)
 
     def statistics(self) -> UpstreamStatistics:
         life, now = self._life, trio.current_time()
@@ -355,7 +359,7 @@ class _Dialled(WebSocketChannel):
         self._remarks += 1
         if self._remarks <= REMARKS:
             last = "; no more of the kind is logged on this connection" if self._remarks == REMARKS else ""
-            log.warning("%s: %s%s", self._upstream.who, what, last)
+            log.warning("%s: %s%s", self._upstream.who, self._upstream.shown(what), last)
 
 
 def _fields(config: UpstreamConfig) -> Sequence[tuple[bytes, bytes]]:

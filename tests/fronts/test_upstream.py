@@ -208,6 +208,8 @@ async def test_what_comes_before_the_handshake_is_refused_and_told(
         answer = await socket.ask(request(2, "tools/list"))
         assert answer["error"] == {"code": -32600, "message": "initialise first"}
         assert lines(caplog, "refused") == ["upstream 'cloud': refused a 'tools/list': initialise first"]
+        await socket.ask(request(4, f"{TOKEN}/list"))
+        assert lines(caplog, "refused")[1:] == ["upstream 'cloud': refused a '***/list': initialise first"]
         await socket.initialize()
         assert "result" in await socket.ask(request(3, "tools/list"))
 
