@@ -7,7 +7,10 @@ two of the source systems read that form. Inside the gateway a duration is a ``f
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Annotated, Final, TypeAlias
+
+Seconds: TypeAlias = Annotated[float, "seconds"]
+"""A duration. Files write it as text (``30s``, ``1h30m``); a plain ``float`` field takes a plain number."""
 
 _UNITS: Final = {
     "d": 86_400_000_000_000,

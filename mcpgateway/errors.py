@@ -251,7 +251,7 @@ class Reconfigured(CallEnded):
 
 
 class ReplyTooLong(GatewayError):
-    """A server has answered with more than the client takes (``reply_bytes`` of an upstream)."""
+    """An answer is longer than the client takes (``reply_bytes`` of an upstream)."""
 
 
 # ---- ours ----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
+from typing import TYPE_CHECKING
 
 import attrs
 import trio
@@ -47,6 +48,9 @@ from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.readiness import Poller
 from mcpgateway.wire.waiting import Sweeper
+
+if TYPE_CHECKING:
+    from mcpgateway.calls.observed import Observer
 
 log = logging.getLogger("mcpgateway.server")
 
@@ -125,6 +129,7 @@ class Gateway:
         self._namespaces = {name: self._make_namespace(plan) for name, plan in plans(config).items()}
         self.tally = Tally()
         self.recorder = Recorder(self.tally.take)
+        self._observer: Observer | None = None
         self._observe()
 
     # ---- life --------------------------------------------------------------------------------------------------------
@@ -362,12 +367,8 @@ class Gateway:
 
         ``upstream`` is the upstream that looks for it, for the log.
         """
-        if self._observer is None:
-            return self._namespaces.get(name)
-        found = self._observed.get((name, upstream))
-        if found is None and (namespace := self._namespaces.get(name)) is not None:
-            found = self._observed[name, upstream] = self._observer(namespace, upstream)
-        return found
+        found = self._namespaces.get(name)
+        return found if found is None or self._observer is None else self._observer.watch(found, upstream)
 
     def _plain(self, name: str) -> Namespace | None:
         """A namespace for the gateway's own errands, which nobody watches."""
@@ -375,13 +376,12 @@ class Gateway:
 
     def _observe(self) -> None:
         """Have calls watched, or not, as the configuration says now."""
-        self._observer: Callable[[Namespace, str], Namespace] | None = None
-        self._observed: dict[tuple[str, str], Namespace] = {}
-        metrics, logging_ = self.config.metrics, self.config.logging
-        if metrics.enabled or logging_.verbose:
+        if self.config.metrics.enabled or self.config.logging.verbose:
             from mcpgateway.calls.observed import observer
 
-            self._observer = observer(self.config, self.recorder if metrics.enabled else None)
+            self._observer = observer(self.config, self.recorder, self._observer, self._namespaces)
+        else:
+            self._observer = None
 
     @property
     def namespaces(self) -> Mapping[str, Namespace]:

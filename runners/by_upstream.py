@@ -17,8 +17,9 @@ from typing import Final, TypeAlias
 import attrs
 from rich.cells import cell_len
 
-from mcpgateway.config.masking import masked_arguments, masked_endpoint, masked_url, secrets_in, without
+from mcpgateway.config.masking import masked_arguments, masked_endpoint, masked_url, without
 from mcpgateway.config.model import Config, HttpServer, ServerConfig, StdioServer, UpstreamConfig, WebSocketServer
+from mcpgateway.config.secrets import secrets_of
 from runners.findings import Finding, Status, flat
 
 Paint: TypeAlias = Callable[[str, str], str]
@@ -120,7 +121,7 @@ def _shown(config: Config, upstream: UpstreamConfig) -> tuple[str, ...]:
 
 
 def _entry(server: ServerConfig, finding: Finding) -> Entry:
-    shown = partial(without, secrets_in(server))
+    shown = partial(without, secrets_of(server))
     url, command, args = "", "", list[str]()
     match server:
         case HttpServer() | WebSocketServer():

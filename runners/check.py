@@ -21,8 +21,9 @@ from mcpgateway.calls.listing import fetch
 from mcpgateway.catalog.items import Kind
 from mcpgateway.config.explain import describe
 from mcpgateway.config.loading import Loaded
-from mcpgateway.config.masking import secrets_in, without
+from mcpgateway.config.masking import without
 from mcpgateway.config.model import Config, ServerConfig
+from mcpgateway.config.secrets import secrets_of
 from mcpgateway.errors import ConfigError, GatewayError
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
@@ -231,7 +232,7 @@ def _description(item: Raw) -> str:
 
 def _reason(server: Server, reason: str) -> str:
     """Why something went wrong, without what the server was given to keep."""
-    return one_line(without(secrets_in(server.config), reason))
+    return one_line(without(secrets_of(server.config), reason))
 
 
 async def _other_era(server: Server, spoken: Era) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
 
-from mcpgateway.config import pipe
+from mcpgateway.config.expansion import expand_leniently
 from mcpgateway.errors import ConfigError
 
 
@@ -42,4 +42,18 @@ def with_dotenv(env: Mapping[str, str]) -> dict[str, str]:
         return dict(env)
     except OSError as problem:
         raise ConfigError([f".env: cannot be read: {problem.strerror}"]) from None
-    return pipe.environment(env, text)
+    return joined(env, text)
+
+
+def joined(env: Mapping[str, str], dotenv: str) -> dict[str, str]:
+    """An environment with the variables beside it that the text of a ``.env`` file has; what is set already wins.
+
+    Lines that are no variables are passed over, and ``${NAME}`` in a value is filled in.
+    """
+    from dotenv import dotenv_values
+
+    found = dict(env)
+    for name, value in dotenv_values(stream=StringIO(dotenv), interpolate=False).items():
+        if value is not None and name not in found:
+            found[name] = expand_leniently(value, found, bare=False)[0]
+    return found

@@ -17,12 +17,12 @@ from mcpgateway.adapters.base import NoBack, Request
 from mcpgateway.calls.merged import MergedNamespace
 from mcpgateway.catalog.rules import Naming, NamingMode, ToolRules
 from mcpgateway.config.differences import Differences
+from mcpgateway.config.limits import Limits
 from mcpgateway.config.model import (
     Config,
     HttpServer,
     InProcessServer,
     Isolation,
-    Limits,
     Listen,
     NamespaceConfig,
     ServerConfig,

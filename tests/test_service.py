@@ -13,7 +13,8 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Request
 from mcpgateway.app import Service
 from mcpgateway.catalog.rules import ToolRules
-from mcpgateway.config.model import CertAndKey, Config, HttpServer, InProcessServer, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import CertAndKey, Config, HttpServer, InProcessServer, Listen
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.http1.server import bind
 from mcpgateway.wire.waiting import Wait
@@ -119,6 +120,13 @@ async def test_a_listener_that_moves_opens_first_and_the_old_one_drains() -> Non
         assert text(await session.post(moved, call(3, "release"))) == "released"
         assert text(await slow.answer()) == "x"
         assert await slow.ended()
+
+
+async def test_what_has_ended_listens_nowhere() -> None:
+    """Whoever writes down where it listens may ask a moment too late."""
+    async with site() as gateway:
+        assert gateway.service.url
+    assert gateway.service.url == ""
 
 
 @pytest.mark.requirement("4.life.reload")

@@ -25,6 +25,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from docs._ext.diagram import Point, svg
 from mcpgateway.config import model
+from mcpgateway.durations import Seconds
 from mcpgateway.durations import format as format_duration
 from mcpgateway.fronts.dialling import TRANSITIONS, Event, State
 from mcpgateway.recording.events import CallEvent
@@ -139,7 +140,7 @@ def type_text(kind: object) -> str:
 
 
 def is_duration(kind: object) -> bool:
-    return model.Seconds in (kind, *typing.get_args(kind))
+    return Seconds in (kind, *typing.get_args(kind))
 
 
 def default_text(field: attrs.Attribute[object], kind: object) -> str:
@@ -212,7 +213,7 @@ def metrics() -> Iterator[Metric]:
     """Every metric, with a sample at least."""
     tally = Tally()
     tally.take([CallEvent("", "tools/call", "one", "echo", True, Outcome.OK, 0.0)])
-    upstreams = [figures.Dialled("cloud", figures.Stage.STABLE, round_trip=0.1)]
+    upstreams = [figures.upstream("cloud", round_trip=0.1)]
     text = exposition(figures.statistics(one=figures.server("one")), tally, upstreams)
     yield from text_string_to_metric_families(text.decode())
 

@@ -93,7 +93,7 @@ class AskableCall:
                 self._events.close()
 
     async def carry(self, slot: Slot, request: Request, back: Back) -> Reply:
-        """See `mcpgateway.calls.company.Escort`."""
+        """See `mcpgateway.calls.helpers.Escort`."""
         link = slot.link
         assert link is not None
         self._slot = slot
@@ -118,7 +118,7 @@ class AskableCall:
         self.questions = {key: asked for key, asked in self.questions.items() if asked.id != id}
 
     async def asked(self, link: Link, message: Message) -> None:
-        """See `mcpgateway.calls.company.Escort`."""
+        """See `mcpgateway.calls.helpers.Escort`."""
         id = message.id or b"null"
         if message.method == "ping":
             await _answer(link, jsonrpc.result(id, {}))

@@ -15,8 +15,8 @@ import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
-from mcpgateway.calls.company import Crossing, CrossingBegun, Escort, Heading
 from mcpgateway.calls.eras import CROSSED, choose
+from mcpgateway.calls.helpers import Crossing, CrossingBegun, Escort, Heading
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries

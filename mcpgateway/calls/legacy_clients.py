@@ -85,7 +85,7 @@ class LegacyClients:
         return await self._converse(server, caller, message, to_modern(message, sender(caller)), wait, back)
 
     def begin(self, server: Server, caller: Caller, message: Message, wait: Wait, done: Done) -> bool:
-        """`call` without a task, for what is a request and a reply; see `mcpgateway.calls.company.CrossingBegun`."""
+        """`call` without a task, for what is a request and a reply; see `mcpgateway.calls.helpers.CrossingBegun`."""
         if message.method in _ANSWERED_HERE:
             return False
         try:

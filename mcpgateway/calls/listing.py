@@ -40,6 +40,8 @@ CAPABILITIES: Final = {
     Kind.TEMPLATES: "resources",
 }
 MAX_PAGES: Final = 1000
+NOTED: Final = 10_000
+"""Tools of a server that are remembered: one that lists others every time is not to fill the memory with them."""
 _MARK: Final = MARK.encode()
 _SHARE: Final = 0.98  # of the time for a listing; the rest is for putting it together, so that all of it is in time
 T = TypeVar("T")
@@ -100,6 +102,9 @@ async def pages(
 def note_tools(server: Server, items: Iterable[Item]) -> None:
     """Remember these tools, and which of them may be called twice: that is asked when a call has failed, and in a
     hurry."""
+    if len(server.tools) >= NOTED:
+        server.tools.clear()
+        server.repeatable.clear()
     for item in items:
         if item.name not in server.tools:
             server.tools[item.name] = Target(server.name, item.name)

@@ -38,11 +38,13 @@ class Marks:
         self._known: WeakKeyDictionary[Server, _Marks] = WeakKeyDictionary()
         self._listing: WeakKeyDictionary[Server, trio.Lock] = WeakKeyDictionary()
         """One listing of a server at a time: the others take what it found."""
+        self._failed: WeakKeyDictionary[Server, float] = WeakKeyDictionary()
+        """When a server did not list; for `PATIENCE` seconds nobody asks it again."""
 
     async def of(
         self, server: Server, caller: Caller, message: Message, wait: Wait, *, anew: bool = False
     ) -> Mapping[bytes, bytes]:
-        """See `mcpgateway.calls.company.Heading`: the tools are listed where that was not done yet, or ``anew``."""
+        """See `mcpgateway.calls.helpers.Heading`: the tools are listed where that was not done yet, or ``anew``."""
         headers = None if anew else self.at_hand(server, message)
         if headers is not None:
             return headers
@@ -50,12 +52,12 @@ class Marks:
             seen = self._known.get(server)
             with interruptible(wait):
                 async with self._listing.setdefault(server, trio.Lock()):
-                    if self._known.get(server) is seen:
+                    if self._known.get(server) is seen and not self._has_failed(server):
                         await self._list(server, caller)
         return self._made(server, message)
 
     def at_hand(self, server: Server, message: Message) -> Mapping[bytes, bytes] | None:
-        """See `mcpgateway.calls.company.Heading`."""
+        """See `mcpgateway.calls.helpers.Heading`."""
         if message.method == "tools/call" and not server.pipe and self._known.get(server) is None:
             return None
         try:
@@ -81,6 +83,12 @@ class Marks:
             try:
                 listing = await fetch(self._dispatcher, server, caller, Kind.TOOLS)
             except GatewayError:
+                pass
+            else:
+                marked = {item.name: parameters_of(item) for item in (listing.items if listing else ())}
+                self._known[server] = {name: parameters for name, parameters in marked.items() if parameters}
                 return
-            marked = {item.name: parameters_of(item) for item in (listing.items if listing else ())}
-            self._known[server] = {name: parameters for name, parameters in marked.items() if parameters}
+        self._failed[server] = trio.current_time()
+
+    def _has_failed(self, server: Server) -> bool:
+        return trio.current_time() < self._failed.get(server, -PATIENCE) + PATIENCE

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 
+import msgspec
 import trio
 from msgspec import Raw
 
@@ -50,7 +51,46 @@ _LISTED = {
     "resources/list": Kind.RESOURCES,
     "resources/templates/list": Kind.TEMPLATES,
 }
-Answer = Callable[[Caller, Message, Wait, Back, "Mapping[bytes, bytes] | None"], Awaitable[Reply]]
+
+
+class _Asked(msgspec.Struct, frozen=True):
+    """A request, with the arguments of `mcpgateway.calls.namespace.Namespace.serve`."""
+
+    caller: Caller
+    message: Message
+    wait: Wait
+    back: Back
+    headers: Mapping[bytes, bytes] | None
+
+    @property
+    def method(self) -> str:
+        return self.message.method or ""
+
+    def session(self) -> Session:
+        """The session that a method needs which there is in legacy sessions only.
+
+        :raises MethodNotFound: there is none
+        """
+        if self.caller.session is None:
+            raise MethodNotFound(f"Method not found: {self.method}")
+        return self.caller.session
+
+    def of_era(self, era: Era) -> Caller:
+        """Who asks for what there is in one era only; a caller that takes any may, too.
+
+        :raises MethodNotFound: it is a client of the other one
+        """
+        if self.caller.era not in (era, None):
+            raise MethodNotFound(f"Method not found: {self.method}")
+        return self.caller
+
+    def about(self, member: str, target: Target) -> _Asked:
+        """The same about the name that a thing has at its server."""
+        message, headers = with_name(self.message, member, target.original, self.headers)
+        return _Asked(self.caller, message, self.wait, self.back, headers)
+
+    def reply(self, result: object) -> Reply:
+        return Reply(jsonrpc.result(self.message.id or b"null", result))
 
 
 class MergedNamespace:
@@ -72,6 +112,7 @@ class MergedNamespace:
         self._by_name = {server.name: server for server in servers}
         self._dispatcher = dispatcher
         self._changes = changes
+        self._interests = changes.interests
         self._server_info = server_info
         self._startup_wait = plan.startup_wait
         self._list_timeout = plan.list_timeout
@@ -93,7 +134,7 @@ class MergedNamespace:
             soon=changes.soon,
             changed=partial(changes.renewals.renewed, plan.name),
         )
-        self._answers: dict[str, Answer] = {
+        self._answers: dict[str, Callable[[_Asked], Awaitable[Reply]]] = {
             "completion/complete": self._complete,
             "logging/setLevel": self._set_level,
             "ping": self._ping,
@@ -143,62 +184,47 @@ class MergedNamespace:
         )
         return raw_of(result), True
 
-    async def _discover(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        if caller.era is Era.LEGACY:
-            raise MethodNotFound("Method not found: server/discover")
-        known = await self._reach(caller, Era.MODERN)
-        return _reply(
-            message,
-            discover_result(
-                capabilities=offered(known, Era.MODERN), server_info=self._server_info, instructions=instructions(known)
-            ),
+    async def _discover(self, asked: _Asked) -> Reply:
+        known = await self._reach(asked.of_era(Era.MODERN), Era.MODERN)
+        capabilities, words = offered(known, Era.MODERN), instructions(known)
+        return asked.reply(
+            discover_result(capabilities=capabilities, server_info=self._server_info, instructions=words)
         )
 
     async def _reach(self, caller: Caller, era: Era) -> dict[str, Negotiated | None]:
         return await reach(self.servers, caller, era, startup_wait=self._startup_wait, list_timeout=self._list_timeout)
 
-    async def _ping(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        if caller.era is Era.MODERN:
-            raise MethodNotFound("Method not found: ping")
+    async def _ping(self, asked: _Asked) -> Reply:
+        asked.of_era(Era.LEGACY)
         await trio.lowlevel.checkpoint()
-        return _reply(message, {})
+        return asked.reply({})
 
-    async def _set_level(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _set_level(self, asked: _Asked) -> Reply:
         """Set every server's level that has one; the first that refuses the level answers for all."""
-        if caller.era is Era.MODERN:
-            raise MethodNotFound("Method not found: logging/setLevel")
-        reply = _reply(message, {})
+        caller, message = asked.of_era(Era.LEGACY), asked.message
         for server in self._speaking(caller):
             negotiated = server.spoken.get(era_for(caller, server))
             if negotiated is None or "logging" not in members_of(negotiated.capabilities):
                 continue
             try:
                 if caller.session is None:
-                    answer = await self._dispatcher.call(server, caller, message, wait, back)
+                    answer = await self._dispatcher.call(server, caller, message, asked.wait, asked.back)
                 else:
-                    answer = await self._changes.interests.serve(server, caller.session, message, wait, back)
+                    answer = await self._interests.serve(server, caller.session, message, asked.wait, asked.back)
             except ServerError:
                 continue
             if answer.message.error is not None:
                 return answer
-        return reply
+        return asked.reply({})
 
     # ---- lists -------------------------------------------------------------------------------------------------------
 
-    async def _list(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        kind = _LISTED[message.method or ""]
-        cursor = members_of(message.params).get("cursor")
+    async def _list(self, asked: _Asked) -> Reply:
+        caller, kind = asked.caller, _LISTED[asked.method]
+        cursor = members_of(asked.message.params).get("cursor")
         if cursor is None or cursor == jsonrpc.NULL:
             after = None
-            with interruptible(wait):
+            with interruptible(asked.wait):
                 listed = await self._tables.refresh(caller, kind)
         else:
             after = await self._cursors.open(caller, kind, text_of(cursor, "params.cursor"))
@@ -213,15 +239,12 @@ class MergedNamespace:
             caller.session.seen[kind.value] = listed.table.fingerprint
         if listed.missing:
             result["_meta"] = {MISSING_META: listed.missing}
-        return _reply(message, result)
+        return asked.reply(result)
 
-    async def _list_tasks(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _list_tasks(self, asked: _Asked) -> Reply:
         """``tasks/list`` (2025-11-25): of all that the servers list, what they made for this principal."""
-        if caller.era is Era.MODERN:
-            raise MethodNotFound("Method not found: tasks/list")
-        cursor = members_of(message.params).get("cursor")
+        caller = asked.of_era(Era.LEGACY)
+        cursor = members_of(asked.message.params).get("cursor")
         if cursor is not None and cursor != jsonrpc.NULL:
             raise invalid("this listing has one page")
         keeping = [server for server in self._speaking(caller) if _declares(server, "tasks")]
@@ -238,7 +261,7 @@ class MergedNamespace:
             for task in self._tasks.mine(caller.principal, server.name, gathered.found[server.name][0])
         ]
         missing = gathered.missing
-        return _reply(message, {"tasks": tasks, **({"_meta": {MISSING_META: missing}} if missing else {})})
+        return asked.reply({"tasks": tasks, **({"_meta": {MISSING_META: missing}} if missing else {})})
 
     def _speaking(self, caller: Caller) -> list[Server]:
         return [server for server in self.servers if speaks(server, caller.era)]
@@ -248,19 +271,15 @@ class MergedNamespace:
     async def serve(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None
     ) -> Reply:
-        answer = self._answers.get(message.method or "")
-        if answer is None:
-            return await self._other(caller, message, wait, back, headers)
-        return await answer(caller, message, wait, back, headers)
+        asked = _Asked(caller, message, wait, back, headers)
+        return await self._answers.get(asked.method, self._other)(asked)
 
-    async def _other(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _other(self, asked: _Asked) -> Reply:
         """A method that no revision knows goes to the one server, if there is but one: nobody else could mean it."""
-        method = message.method or ""
+        method = asked.method
         if len(self.servers) != 1 or any(method in REQUESTS[era] for era in Era):
             raise MethodNotFound(f"Method not found: {method[:200]}")
-        return await self._dispatch(self.servers[0].name, caller, message, wait, back, headers)
+        return await self._dispatch(self.servers[0].name, asked)
 
     def begin(
         self, caller: Caller, message: Message, wait: Wait, headers: Mapping[bytes, bytes] | None, done: Done
@@ -285,67 +304,38 @@ class MergedNamespace:
         table = self._tables.known(caller, Kind.TOOLS)
         return None if table is None else table.route(tool)
 
-    async def _call_tool(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        name = named(message, "name")
-        target = await self._tables.owner(caller, Kind.TOOLS, name, wait)
-        message, headers = with_name(message, "name", target.original, headers)
-        with interruptible(wait):
-            await self._mirrors.check(self._by_name[target.server], caller, message, headers)
-        return await self._dispatch(target.server, caller, message, wait, back, headers)
+    async def _call_tool(self, asked: _Asked) -> Reply:
+        name = named(asked.message, "name")
+        target = await self._tables.owner(asked.caller, Kind.TOOLS, name, asked.wait)
+        asked = asked.about("name", target)
+        with interruptible(asked.wait):
+            await self._mirrors.check(self._by_name[target.server], asked.caller, asked.message, asked.headers)
+        return await self._dispatch(target.server, asked)
 
-    async def _call_prompt(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        target = await self._tables.owner(caller, Kind.PROMPTS, named(message, "name"), wait)
-        return await self._call(target, "name", caller, message, wait, back, headers)
+    async def _call_prompt(self, asked: _Asked) -> Reply:
+        target = await self._tables.owner(asked.caller, Kind.PROMPTS, named(asked.message, "name"), asked.wait)
+        return await self._dispatch(target.server, asked.about("name", target))
 
-    async def _call_resource(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
-        target = await self._tables.reader(caller, named(message, "uri"), wait)
-        return await self._call(target, "uri", caller, message, wait, back, headers)
+    async def _call_resource(self, asked: _Asked) -> Reply:
+        target = await self._tables.reader(asked.caller, named(asked.message, "uri"), asked.wait)
+        return await self._dispatch(target.server, asked.about("uri", target))
 
-    async def _complete(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _complete(self, asked: _Asked) -> Reply:
         """``completion/complete``: of a prompt's argument, or of a resource template's variable."""
-        params = members_of(message.params)
+        params = members_of(asked.message.params)
         reference = members_of(params.get("ref"))
         member, kind = ("uri", Kind.TEMPLATES) if "uri" in reference else ("name", Kind.PROMPTS)
         name = text_of(reference.get(member), f"params.ref.{member}")
-        target = await self._tables.owner(caller, kind, name, wait)
+        target = await self._tables.owner(asked.caller, kind, name, asked.wait)
         params["ref"] = raw_of({**reference, member: target.original})
-        message = message.replace(params=raw_of(params))
-        return await self._dispatch(target.server, caller, message, wait, back, headers)
+        message = asked.message.replace(params=raw_of(params))
+        return await self._dispatch(target.server, _Asked(asked.caller, message, asked.wait, asked.back, asked.headers))
 
-    async def _call(
-        self,
-        target: Target,
-        member: str,
-        caller: Caller,
-        message: Message,
-        wait: Wait,
-        back: Back,
-        headers: Mapping[bytes, bytes] | None,
-    ) -> Reply:
-        message, headers = with_name(message, member, target.original, headers)
-        return await self._dispatch(target.server, caller, message, wait, back, headers)
-
-    async def _dispatch(
-        self,
-        name: str,
-        caller: Caller,
-        message: Message,
-        wait: Wait,
-        back: Back,
-        headers: Mapping[bytes, bytes] | None,
-    ) -> Reply:
-        server = self._by_name[name]
+    async def _dispatch(self, name: str, asked: _Asked) -> Reply:
+        server, headers = self._by_name[name], asked.headers
         along = forwarded(headers) if headers is not None else None
-        reply = await self._dispatcher.call(server, caller, message, wait, back, along)
-        return self._finished(caller, message.method or "", name, reply)
+        reply = await self._dispatcher.call(server, asked.caller, asked.message, asked.wait, asked.back, along)
+        return self._finished(asked.caller, asked.method, name, reply)
 
     def _finished(self, caller: Caller, method: str, server: str, reply: Reply) -> Reply:
         """A reply as the client gets it: with its server named, and tasks under the ids that the client knows."""
@@ -365,47 +355,38 @@ class MergedNamespace:
             fill(method, members)
         return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
 
-    async def _task(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _task(self, asked: _Asked) -> Reply:
         """What is asked about one task goes to the server that made it."""
-        method = message.method or ""
+        caller, method = asked.caller, asked.method
         if caller.era is not None and method not in REQUESTS[caller.era]:
             raise MethodNotFound(f"Method not found: {method}")
-        target = self._tasks.find(caller.principal, named(message, "taskId"))
-        return await self._call(target, "taskId", caller, message, wait, back, headers)
+        target = self._tasks.find(caller.principal, named(asked.message, "taskId"))
+        return await self._dispatch(target.server, asked.about("taskId", target))
 
     # ---- subscriptions -----------------------------------------------------------------------------------------------
 
-    async def _subscribe_resource(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _subscribe_resource(self, asked: _Asked) -> Reply:
         """``resources/subscribe`` (legacy), at the server whose resource it is."""
-        session = _session_of(caller, message)
-        uri = named(message, "uri")
-        target = await self._tables.reader(caller, uri, wait)
-        message, _ = with_name(message, "uri", target.original, None)
-        server = self._by_name[target.server]
-        reply = await self._changes.interests.serve(server, session, message, wait, back, shown=uri)
-        return self._finished(caller, message.method or "", target.server, reply)
+        session, uri = asked.session(), named(asked.message, "uri")
+        target = await self._tables.reader(asked.caller, uri, asked.wait)
+        server, message = self._by_name[target.server], asked.about("uri", target).message
+        reply = await self._interests.serve(server, session, message, asked.wait, asked.back, shown=uri)
+        return self._finished(asked.caller, asked.method, target.server, reply)
 
-    async def _unsubscribe_resource(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _unsubscribe_resource(self, asked: _Asked) -> Reply:
         """``resources/unsubscribe`` (legacy), also of a resource that is not listed any more."""
-        session = _session_of(caller, message)
-        found = self._changes.interests.subscriptions.known_as(session, named(message, "uri"))
+        session = asked.session()
+        found = self._interests.subscriptions.known_as(session, named(asked.message, "uri"))
         if found is None:
-            return _reply(message, {})
+            return asked.reply({})
         (server, _), original = found
-        message, _ = with_name(message, "uri", original, None)
-        reply = await self._changes.interests.serve(server, session, message, wait, back)
-        return self._finished(caller, message.method or "", server.name, reply)
+        message, _ = with_name(asked.message, "uri", original, None)
+        reply = await self._interests.serve(server, session, message, asked.wait, asked.back)
+        return self._finished(asked.caller, asked.method, server.name, reply)
 
-    async def _subscribe(
-        self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None
-    ) -> Reply:
+    async def _subscribe(self, asked: _Asked) -> Reply:
         """``subscriptions/listen`` (2026-07-28), at every server that it concerns."""
+        caller, message, wait, headers = asked.caller, asked.message, asked.wait, asked.headers
         if caller.era is not Era.MODERN:
             raise MethodNotFound("Method not found: subscriptions/listen")
         raw = members_of(members_of(message.params).get("notifications"))
@@ -418,8 +399,8 @@ class MergedNamespace:
         targets = await targeted(
             wanted, partial(self._tables.reader, caller, wait=wait), partial(self._tasks.find, caller.principal)
         )
-        asked = parts(wanted, self._offers(caller), targets)
-        subscription = Subscription(message, asked, back, listen, partial(self._tables.refresh, caller))
+        split = parts(wanted, self._offers(caller), targets)
+        subscription = Subscription(message, split, asked.back, listen, partial(self._tables.refresh, caller))
         self._subscribed.add(wait)
         try:
             return await subscription.run(wait, self._sweeper, self._list_timeout)
@@ -460,14 +441,3 @@ def _declares(server: Server, capability: str) -> bool:
     """Whether a server that was reached in the legacy era has a capability."""
     negotiated = server.spoken.get(Era.LEGACY)
     return negotiated is not None and declared(negotiated.capabilities, capability)
-
-
-def _session_of(caller: Caller, message: Message) -> Session:
-    """The session that a method needs which there is in legacy sessions only."""
-    if caller.session is None:
-        raise MethodNotFound(f"Method not found: {message.method}")
-    return caller.session
-
-
-def _reply(message: Message, result: object) -> Reply:
-    return Reply(jsonrpc.result(message.id or b"null", result))

@@ -78,15 +78,16 @@ class Mirrors:
 
     async def _list(self, server: Server, caller: Caller) -> None:
         """List the tools anew; if the server cannot, nothing is compared, and the call itself finds out more."""
-        self._failed[server.name] = trio.current_time()
         with trio.move_on_after(PATIENCE):
             try:
                 listing = await fetch(self._dispatcher, server, caller, Kind.TOOLS)
             except GatewayError:
+                pass
+            else:
+                items = listing.items if listing else ()
+                self._known[server.name] = {encode_value(item.name): parameters_of(item) for item in items}
                 return
-            items = listing.items if listing else ()
-            self._known[server.name] = {encode_value(item.name): parameters_of(item) for item in items}
-            del self._failed[server.name]
+        self._failed[server.name] = trio.current_time()
 
     def _has_failed(self, server: Server) -> bool:
         return trio.current_time() < self._failed.get(server.name, -PATIENCE) + PATIENCE

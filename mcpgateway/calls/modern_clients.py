@@ -58,7 +58,7 @@ class ModernClients:
         back: Back,
         headers: Mapping[bytes, bytes] | None,
     ) -> Reply:
-        """Make a call; see `mcpgateway.calls.company.Crossing`. The headers have been compared and end here.
+        """Make a call; see `mcpgateway.calls.helpers.Crossing`. The headers have been compared and end here.
 
         :raises MethodNotFound: a method that a legacy server cannot be asked for in a modern client's name
         :raises InvalidParams: an unknown log level, or a retry that is none
@@ -84,7 +84,7 @@ class ModernClients:
         return replied(server, caller, method, reply)
 
     def begin(self, server: Server, caller: Caller, message: Message, wait: Wait, done: Done) -> bool:
-        """`cross` without a task, for what is a request and a reply; see `mcpgateway.calls.company.CrossingBegun`."""
+        """`cross` without a task, for what is a request and a reply; see `mcpgateway.calls.helpers.CrossingBegun`."""
         method = message.method or ""
         if method in _ANSWERED_HERE:
             return False

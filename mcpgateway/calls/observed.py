@@ -13,6 +13,7 @@ from functools import partial
 from itertools import count
 from typing import Final
 
+import attrs
 import msgspec
 from msgspec import Raw
 
@@ -65,7 +66,7 @@ class ObservedNamespace:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = namespace.name
-        self._inner = namespace
+        self.namespace = namespace
         self._find = namespace.owner
         self._upstream = upstream
         self._clock = clock
@@ -95,7 +96,7 @@ class ObservedNamespace:
     ) -> Reply:
         began = self._clock()
         try:
-            reply = await self._inner.serve(caller, message, wait, back, headers)
+            reply = await self.namespace.serve(caller, message, wait, back, headers)
         except StreamEnded:
             raise  # the call goes on: its client resumes its stream
         except BaseException as problem:
@@ -110,7 +111,7 @@ class ObservedNamespace:
         if self._payloads is not None:
             return False  # nobody asks what it costs
         settled = partial(self._settled, caller, message, self._clock(), done)
-        return self._inner.begin(caller, message, wait, headers, settled)
+        return self.namespace.begin(caller, message, wait, headers, settled)
 
     def _settled(self, caller: Caller, message: Message, began: float, done: Done, outcome: Settled) -> None:
         if isinstance(outcome, Reply):
@@ -138,7 +139,7 @@ class ObservedNamespace:
     async def initialize(self, caller: Caller, params: Raw, session: str) -> tuple[Raw, bool]:
         began = self._clock()
         try:
-            answer = await self._inner.initialize(caller, params, session)
+            answer = await self.namespace.initialize(caller, params, session)
         except BaseException as problem:
             self._shook_hands(of_problem(problem), began)
             raise
@@ -191,43 +192,70 @@ class ObservedNamespace:
 
     @property
     def servers(self) -> tuple[Server, ...]:
-        return self._inner.servers
+        return self.namespace.servers
 
     @property
     def keeps_sessions(self) -> bool:
-        return self._inner.keeps_sessions
+        return self.namespace.keeps_sessions
 
     @property
     def passes_through(self) -> bool:
-        return self._inner.passes_through
+        return self.namespace.passes_through
 
     @property
     def verbatim(self) -> bool:
-        return self._inner.verbatim
+        return self.namespace.verbatim
 
     def owner(self, caller: Caller, tool: str) -> Target | None:
-        return self._inner.owner(caller, tool)
+        return self.namespace.owner(caller, tool)
 
     def passes_streams(self, caller: Caller) -> bool:
-        return self._inner.passes_streams(caller)
+        return self.namespace.passes_streams(caller)
 
     async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
-        await self._inner.listen(caller, last_event, wait, back)
+        await self.namespace.listen(caller, last_event, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
-        return await self._inner.renew(caller, kind)
+        return await self.namespace.renew(caller, kind)
 
     async def notify(self, caller: Caller, message: Message) -> None:
-        await self._inner.notify(caller, message)
+        await self.namespace.notify(caller, message)
 
     def retire(self) -> None:
-        self._inner.retire()
+        self.namespace.retire()
 
 
-def observer(config: Config, recorder: Recorder | None) -> Callable[[Namespace, str], Namespace]:
-    """What puts a namespace under observation for an upstream, as a configuration says."""
+@attrs.frozen
+class Observer:
+    """Puts namespaces under observation; equal to one that does so in the same way."""
+
+    recorder: Recorder | None
+    payloads: Payloads | None
+    _watched: dict[tuple[str, str], ObservedNamespace] = attrs.field(factory=dict, init=False, eq=False, repr=False)
+
+    def watch(self, namespace: Namespace, upstream: str) -> ObservedNamespace:
+        """A namespace under observation, for an upstream or for all others; the same for the same namespace, by which
+        clients know that they may go on in their sessions."""
+        watched = self._watched.get((namespace.name, upstream))
+        if watched is None or watched.namespace is not namespace:
+            watched = ObservedNamespace(namespace, upstream, recorder=self.recorder, payloads=self.payloads)
+            self._watched[namespace.name, upstream] = watched
+        return watched
+
+
+def observer(
+    config: Config, recorder: Recorder, former: Observer | None, namespaces: Mapping[str, Namespace]
+) -> Observer:
+    """What watches calls as a configuration says: the ``former``, if it does so already. It forgets what is none of the
+    ``namespaces`` any more."""
     payloads = Payloads(secrets_of(config), config.logging.payload) if config.logging.verbose else None
-    return partial(ObservedNamespace, recorder=recorder, payloads=payloads)
+    found = Observer(recorder if config.metrics.enabled else None, payloads)
+    if former != found:
+        return found
+    for key, watched in list(former._watched.items()):
+        if namespaces.get(watched.name) is not watched.namespace:
+            del former._watched[key]
+    return former
 
 
 def _arguments(message: Message) -> Raw:

@@ -25,7 +25,7 @@ from mcpgateway.adapters.base import Reply
 from mcpgateway.calls.askable import COURTESY, AskableCall
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.visits import Visitor, info_of, replied
-from mcpgateway.config.model import Parking as Terms
+from mcpgateway.config.limits import Parking as Terms
 from mcpgateway.errors import CallEnded, GatewayError, InvalidParams, ShuttingDown, TooBusy
 from mcpgateway.jsonrpc import Message, members_of, raw_of, result, value_of
 from mcpgateway.protocol.translation import parked

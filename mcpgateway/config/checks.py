@@ -19,18 +19,17 @@ from mcpgateway import durations
 from mcpgateway.catalog.rules import Naming, ToolRules
 from mcpgateway.config import names
 from mcpgateway.config.document import Address, did_you_mean
+from mcpgateway.config.limits import Limits, Parking
 from mcpgateway.config.model import (
     Config,
     HttpOptions,
     HttpServer,
     InProcessServer,
-    Limits,
     Links,
     Listen,
     Logging,
     Metrics,
     NamespaceConfig,
-    Parking,
     Reconnect,
     Recovery,
     Secret,
@@ -53,6 +52,9 @@ RESERVED = frozenset(
 
 LEVELS = ("debug", "info", "warning", "error")
 FORMATS = ("text", "json")
+
+REPLY_BYTES = 1024
+"""What every upstream has to take: the errors that stand in for what is too long have fewer bytes."""
 
 _Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
 
@@ -248,20 +250,17 @@ def _upstream(upstream: UpstreamConfig, at: Address, is_file: Callable[[Path], b
     yield from _positive(upstream, ("connect_timeout", "call_deadline"), at)
     yield from _reconnect(upstream.reconnect, (*at, "reconnect"))
     yield from _positive(upstream.keepalive, ("interval", "timeout"), (*at, "keepalive"))
-    for key in "message_bytes", "reply_bytes":
-        size = getattr(upstream, key)
-        if size is not None and size < 1:
-            yield Finding((*at, key), "must be 1 or more")
+    if upstream.message_bytes < 1:
+        yield Finding((*at, "message_bytes"), "must be 1 or more")
+    if upstream.reply_bytes is not None and upstream.reply_bytes < REPLY_BYTES:
+        yield Finding(
+            (*at, "reply_bytes"), f"must be {REPLY_BYTES} or more: what stands in for a longer reply is a reply"
+        )
     yield from _tls(upstream.tls, (*at, "tls"), is_file, "" if endpoint.lower().startswith("wss:") else "wss://")
 
 
 def _reconnect(reconnect: Reconnect, at: Address) -> Iterator[Finding]:
-    if reconnect.initial <= 0:
-        yield Finding(
-            (*at, "initial"), "must be more than 0s: an upstream that fails at once would be dialled in a busy loop"
-        )
-    elif reconnect.maximum < reconnect.initial:
-        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(reconnect.initial)})")
+    yield from _pauses(reconnect, at, "an upstream that fails at once would be dialled")
     if not 1 <= reconnect.multiplier < math.inf:
         yield Finding((*at, "multiplier"), "must be 1 or more: each pause is as much longer than the one before it")
 
@@ -299,12 +298,7 @@ def _links(links: Links, at: Address) -> Iterator[Finding]:
 
 
 def _recovery(recovery: Recovery, at: Address) -> Iterator[Finding]:
-    if recovery.initial <= 0:
-        yield Finding(
-            (*at, "initial"), "must be more than 0s: a server that fails at once would be tried in a busy loop"
-        )
-    elif recovery.maximum < recovery.initial:
-        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(recovery.initial)})")
+    yield from _pauses(recovery, at, "a server that fails at once would be tried")
     for key in "attempts", "failures":
         if getattr(recovery, key) < 1:
             yield Finding((*at, key), "must be 1 or more")
@@ -360,6 +354,13 @@ def _websocket(server: WebSocketServer, at: Address, is_file: Callable[[Path], b
     yield from _positive(server, ("connect_timeout",), at)
     yield from _positive(server.keepalive, ("interval", "timeout"), (*at, "keepalive"))
     yield from _tls(server.tls, (*at, "tls"), is_file, "" if server.url.lower().startswith("wss:") else "wss://")
+
+
+def _pauses(part: Reconnect | Recovery, at: Address, otherwise: str) -> Iterator[Finding]:
+    if part.initial <= 0:
+        yield Finding((*at, "initial"), f"must be more than 0s: {otherwise} in a busy loop")
+    elif part.maximum < part.initial:
+        yield Finding((*at, "maximum"), f"is shorter than 'initial' ({durations.format(part.initial)})")
 
 
 def _positive(part: object, keys: Sequence[str], at: Address) -> Iterator[Finding]:

@@ -13,7 +13,8 @@ from cattrs.gen import make_dict_unstructure_fn, override
 
 from mcpgateway import durations
 from mcpgateway.config.masking import MASK, masked_arguments, masked_url
-from mcpgateway.config.model import Config, Seconds, Secret, ServerConfig, is_keyed
+from mcpgateway.config.model import Config, Secret, ServerConfig, is_keyed
+from mcpgateway.durations import Seconds
 from mcpgateway.errors import JSON
 
 

@@ -7,13 +7,9 @@ its path, in front of its host, and in arguments such as ``--api-key=…`` or ``
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 from urllib.parse import unquote, unquote_plus, urlsplit
-
-import attrs
-
-from mcpgateway.config.model import Secret
 
 MASK: Final = "***"
 
@@ -23,7 +19,6 @@ _WITHIN: Final = rf"[\w-]{{0,32}}(?:{_WORDS})[\w-]{{0,32}}"  # a search tries it
 _SECRET_FLAG: Final = re.compile(rf"-{{0,2}}{_SOUNDS}", re.IGNORECASE)
 _SECRET_PARAMETER: Final = re.compile(rf"{_SOUNDS}|sig|sign|code|pass|session|sid", re.IGNORECASE)
 _RANDOM: Final = re.compile(r"(?=.*[0-9])(?=.*[A-Za-z])[\w+=.~-]{20,}", re.ASCII)
-"""What generated tokens and UUIDs look like, and words do not."""
 _URL: Final = re.compile(r"[A-Za-z][\w+.-]{0,20}://\S+")
 _IN_TEXT: Final = (
     (re.compile(rf"^(-{{0,2}}{_SOUNDS}=).+", re.IGNORECASE | re.DOTALL), rf"\1{MASK}"),
@@ -37,9 +32,6 @@ _IN_TEXT: Final = (
 and tokens that say by their first characters what they are."""
 _LONGEST: Final = 4096
 """Characters of an argument that are searched for secrets; a longer one is not shown at all."""
-_MIN_SECRET: Final = 6
-"""Shorter values (``1``, ``true``, ``UTC``) are no secrets, and hiding them would garble the text."""
-_SCHEME: Final = re.compile(r"(?:Basic|Bearer|Token)\s+", re.IGNORECASE)
 
 
 # ---- URLs ------------------------------------------------------------------------------------------------------------
@@ -53,7 +45,7 @@ def masked_url(url: str) -> str:
 def masked_endpoint(url: str) -> str:
     """The URL of an upstream: like `masked_url`, but of its query only what is secret by its name or its looks."""
     return _masked_url(
-        url, lambda name, value: value != "" and (bool(_SECRET_PARAMETER.fullmatch(name)) or _looks_secret(value))
+        url, lambda name, value: value != "" and (bool(_SECRET_PARAMETER.fullmatch(name)) or looks_secret(value))
     )
 
 
@@ -71,7 +63,7 @@ def _masked_url(url: str, is_secret: Callable[[str, str], bool]) -> str:
         return f"{name}={MASK}" if is_secret(unquote_plus(name), unquote_plus(value)) else text
 
     def segment(text: str) -> str:
-        return MASK if _looks_secret(unquote(text)) else text
+        return MASK if looks_secret(unquote(text)) else text
 
     user, at, host = parts.netloc.rpartition("@")
     return parts._replace(
@@ -82,7 +74,8 @@ def _masked_url(url: str, is_secret: Callable[[str, str], bool]) -> str:
     ).geturl()
 
 
-def _looks_secret(text: str) -> bool:
+def looks_secret(text: str) -> bool:
+    """Whether a text is like generated tokens and UUIDs, and like no word."""
     return _RANDOM.fullmatch(text) is not None
 
 
@@ -110,35 +103,8 @@ def _masked_text(text: str) -> str:
     return text
 
 
-def without(secrets: Sequence[str], text: str) -> str:
+def without(secrets: Iterable[str], text: str) -> str:
     """The text with ``***`` wherever one of these secrets stands in it."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
-
-
-def secrets_in(part: object) -> list[str]:
-    """The secrets that a part of a configuration holds; of ``Bearer …`` also what stands behind the scheme."""
-    return [
-        secret
-        for value in _secrets(part)
-        for secret in {value, _SCHEME.sub("", value, count=1)}
-        if len(secret) >= _MIN_SECRET
-    ]
-
-
-def _secrets(part: object) -> Iterator[str]:
-    kind = type(part)
-    if isinstance(part, Secret):
-        yield part.reveal()
-        return
-    if isinstance(part, Mapping):
-        inner: Iterable[object] = part.values()
-    elif isinstance(part, tuple | list):
-        inner = part
-    elif attrs.has(kind):
-        inner = (getattr(part, field.name) for field in attrs.fields(kind))
-    else:
-        return
-    for value in inner:
-        yield from _secrets(value)

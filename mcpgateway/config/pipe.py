@@ -1,7 +1,7 @@
-"""What ``mcp_pipe.py`` made of its environment, its file and its argument, for ``runners.bridge``. Pure.
+"""What ``mcp_pipe.py`` made of its file, its argument and its environment, for ``runners.bridge``. Pure.
 
-In this order: `environment` adds the variables of ``.env``, with which a file is found and read; `targeted` picks what
-an argument names; `bridged` lets ``MCP_LOG_LEVEL`` and ``MCP_ENDPOINT`` count, and gives a file without upstreams one.
+In this order: `targeted` picks what an argument names; `bridged` lets ``MCP_LOG_LEVEL`` and ``MCP_ENDPOINT`` count,
+which may come from ``.env`` (`runners.environment`), and gives a file without upstreams one.
 Unlike that program, which dialled once for each server, the gateway shows all of them on one connection: an endpoint
 takes only one.
 """
@@ -9,7 +9,6 @@ takes only one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from io import StringIO
 from pathlib import Path
 
 import attrs
@@ -19,28 +18,10 @@ from mcpgateway.config import names
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.dialects.bridge import ALONE
 from mcpgateway.config.dialects.bridge_parts import LEVELS, log_level
-from mcpgateway.config.expansion import expand_leniently
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, NamespaceConfig, Secret, StdioServer, UpstreamConfig
 from mcpgateway.config.urls import url_problem
 from mcpgateway.errors import ConfigError
-
-
-def environment(env: Mapping[str, str], dotenv: str | None) -> dict[str, str]:
-    """The environment with the variables of a ``.env`` file beside it; what is set already wins.
-
-    The runner makes it its own environment, for servers inherit it.
-
-    :param dotenv: the text of the file, ``None`` where there is none
-    """
-    found = dict(env)
-    if dotenv is not None:
-        from dotenv import dotenv_values
-
-        for name, value in dotenv_values(stream=StringIO(dotenv), interpolate=False).items():
-            if value is not None and name not in found:
-                found[name] = expand_leniently(value, found, bare=False)[0]
-    return found
 
 
 def targeted(loaded: Loaded | None, target: str, *, is_file: Callable[[str], bool], python: str) -> Loaded:

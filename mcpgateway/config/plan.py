@@ -10,7 +10,8 @@ from collections.abc import Mapping
 import attrs
 
 from mcpgateway.catalog.rules import Naming, NamingMode, ServerView, ToolRules, resolve_mode
-from mcpgateway.config.model import Config, Seconds, ServerConfig, UpstreamConfig
+from mcpgateway.config.model import Config, ServerConfig, UpstreamConfig
+from mcpgateway.durations import Seconds
 
 
 @attrs.frozen

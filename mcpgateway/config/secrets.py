@@ -1,7 +1,8 @@
-"""The secrets that a configuration holds, as texts to be kept from the log; and names that say "secret". Pure.
+"""What is secret: the secrets that a configuration holds, and names that say "secret" wherever they stand. Pure.
 
-Everything in ``env`` and ``headers`` is secret by its type, but much of it is not, and a log in which every ``true``
-and every ``UTC`` is blanked out helps nobody: a short value counts only if its name says that it is one.
+Everything in ``env`` and ``headers`` is secret by its type, but much of it is not, and a text in which every ``true``
+and every ``UTC`` is blanked out helps nobody: a short value counts only if its name says that it is one. How a
+configuration is shown without them is `mcpgateway.config.masking`, which is stricter: there a ``key`` alone will do.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
-from mcpgateway.config.masking import MASK, masked_arguments
-from mcpgateway.config.model import Config, Secret
+from mcpgateway.config.masking import MASK, looks_secret, masked_arguments
+from mcpgateway.config.model import Secret
 
-SHORT: Final = 8
+SHORT: Final = 6
 """Characters of the shortest value of ``env`` and ``headers`` that counts whatever its name is."""
 SHORTEST: Final = 4
 """Characters of the shortest value that counts at all: a shorter one stands everywhere by chance."""
@@ -24,9 +25,13 @@ LONG: Final = 16
 """Characters of the shortest parameter of a URL that counts whatever its name is."""
 
 _WORDS: Final = (
-    *("token", "secret", "password", "passwd", "passphrase", "passcode", "pwd", "authorization", "credential"),
-    *("apikey", "accesskey", "privatekey", "signingkey", "encryptionkey", "cookie", "bearer", "jwt", "sessionid"),
+    *("token", "secret", "password", "passwd", "pass phrase", "pass code", "pwd", "authorization", "credential"),
+    *("api key", "access key", "private key", "signing key", "encryption key", "cookie", "bearer", "jwt", "session id"),
 )
+"""What makes a name one of a secret; where there is a space, ``_`` or ``-`` may stand, or nothing."""
+WORD: Final = "|".join(word.replace(" ", "[_-]?") for word in _WORDS)
+"""The same as a pattern, for names within a text."""
+_TOGETHER: Final = tuple(word.replace(" ", "") for word in _WORDS)
 _NAMES: Final = frozenset({"auth", "otp", "pass", "pin"})
 _SCHEME: Final = re.compile(r"(?:apikey|basic|bearer|digest|token)\s+", re.IGNORECASE)
 _MARKS: Final = re.compile("[^a-z0-9]")
@@ -35,13 +40,13 @@ _MARKS: Final = re.compile("[^a-z0-9]")
 def is_secret_name(name: str) -> bool:
     """Whether a value under this name is to be taken for a secret."""
     plain = _MARKS.sub("", name.lower())
-    return plain in _NAMES or any(word in plain for word in _WORDS)
+    return plain in _NAMES or any(word in plain for word in _TOGETHER)
 
 
-def secrets_of(config: Config) -> frozenset[str]:
-    """The texts that are secret in a configuration: values of ``env`` and ``headers``, tokens and passwords in URLs,
-    and arguments behind flags such as ``--api-key``."""
-    return frozenset(secret for secret in _found(config, "") if len(secret) >= SHORTEST)
+def secrets_of(part: object) -> frozenset[str]:
+    """The texts that are secret in a configuration, or in a part of one: values of ``env`` and ``headers``, tokens and
+    passwords in URLs, and arguments behind flags such as ``--api-key``."""
+    return frozenset(secret for secret in _found(part, "") if len(secret) >= SHORTEST)
 
 
 def _found(value: object, name: str) -> Iterator[str]:
@@ -71,7 +76,7 @@ def _of_secret(text: str, name: str) -> Iterator[str]:
 
 
 def _of_url(text: str) -> Iterator[str]:
-    """What a URL has of a password, or of a token in the place of a user, and of parameters that are secret."""
+    """What a URL has of a password, or of a token in the place of a user or in its path, and of secret parameters."""
     if "://" not in text:
         return
     try:
@@ -85,6 +90,7 @@ def _of_url(text: str) -> Iterator[str]:
     for key, value in parse_qsl(parts.query):
         if is_secret_name(key) or len(value) >= LONG:
             yield value
+    yield from filter(looks_secret, (form for part in parts.path.split("/") for form in {part, unquote(part)}))
 
 
 def _of_arguments(arguments: tuple[str, ...]) -> Iterator[str]:

@@ -21,7 +21,8 @@ from cattrs.gen import make_dict_structure_fn, override
 from mcpgateway import durations
 from mcpgateway.config import adapters
 from mcpgateway.config.document import Expanded, Refused, kind, shown, unexpected
-from mcpgateway.config.model import Config, NamespaceConfig, Seconds, Secret, ServerConfig, is_keyed
+from mcpgateway.config.model import Config, NamespaceConfig, Secret, ServerConfig, is_keyed
+from mcpgateway.durations import Seconds
 
 _E = TypeVar("_E", bound=enum.Enum)
 

@@ -112,7 +112,9 @@ class Listener:
 
     @property
     def url(self) -> str:
-        """Where it listens, once it is bound."""
+        """Where it listens, from `bind` to `close`; empty otherwise."""
+        if not self._listeners:
+            return ""
         listener = self._listeners[0]
         scheme = "http" if self._tls is None else "https"
         host, port = self._listen.host, listener.getsockname()[1]

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
-from mcpgateway.config.model import Config, Limits, Listen, Metrics
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, Listen, Metrics
 from mcpgateway.gateway import Gateway
 
 if TYPE_CHECKING:

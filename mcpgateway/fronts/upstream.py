@@ -20,10 +20,12 @@ from urllib.parse import unquote_plus, urlsplit
 import attrs
 import trio
 
+from mcpgateway import jsonrpc
 from mcpgateway.calls.impatient import Impatience, Terms
-from mcpgateway.config.masking import secrets_in, without
+from mcpgateway.config.masking import without
 from mcpgateway.config.model import OnToolsChanged, UpstreamConfig
-from mcpgateway.errors import GatewayError, ShuttingDown
+from mcpgateway.config.secrets import secrets_of
+from mcpgateway.errors import GatewayError, ReplyTooLong, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
 from mcpgateway.fronts.dialling import Event, Life, State, step
 from mcpgateway.fronts.kept_sessions import KeptSessions
@@ -123,6 +125,7 @@ class Upstream:
                     await self._live()
                 keeping.cancel_scope.cancel(reason="the upstream has ended")
         finally:
+            self._life = attrs.evolve(self._life, state=State.ENDED)  # whatever became of it
             self.kept.close()
 
     async def _live(self) -> None:
@@ -175,19 +178,19 @@ class Upstream:
             event, reason = await self._serve(transport, frames)
         if self._stopped is not None:
             return
-        self._reason = without(self._secrets, reason)  # which may be the cloud's own words
+        self._reason = self.shown(reason)
         self._step(event)
         self._tell(event)
 
     async def _serve(self, transport: Transport, frames: Frames) -> tuple[Event, str]:
-        """Be the server on an open connection, until it ends; what that means, and why it did."""
-        self._step(Event.OPENED)
-        log.info("%s: connected", self.who)
-        if self._gateway.namespace(self.config.namespace) is None:
-            log.error("%s: there is no namespace %r, so it sees no tools", self.who, self.config.namespace)
-        if self._stopped is None:
-            self._ending = trio.Event()
+        """Be the server on an open connection, which is closed here; what its end means, and why it came."""
         try:
+            self._step(Event.OPENED)
+            log.info("%s: connected", self.who)
+            if self._gateway.namespace(self.config.namespace) is None:
+                log.error("%s: there is no namespace %r, so it sees no tools", self.who, self.config.namespace)
+            if self._stopped is None:
+                self._ending = trio.Event()
             end = await _Dialled(self, transport, frames).run(self.config.namespace, b"")
         except Exception:
             log.exception("%s: a connection was given up", self.who)
@@ -244,6 +247,10 @@ class Upstream:
         return Pace(self.config.keepalive.timeout, self._gateway.config.listen.limits.write_rate)
 
     # ---- what is to be seen ------------------------------------------------------------------------------------------
+
+    def shown(self, text: str) -> str:
+        """A text that may be in the cloud's own words, as it may be shown."""
+        return without(self._secrets, text)
 
     def statistics(self) -> UpstreamStatistics:
         life, now = self._life, trio.current_time()
@@ -326,13 +333,19 @@ class _Dialled(WebSocketChannel):
 
     def _encode(self, data: bytes) -> bytes:
         limit = self._upstream.config.reply_bytes
-        if limit is not None and len(data) > limit:  # no reply, for those were looked at
-            log.warning(
-                "%s: a message of %d bytes was not sent, for it takes %d (reply_bytes)",
-                *(self._upstream.who, len(data), limit),
-            )
+        return self._frames.text(data) if limit is None or len(data) <= limit else self._shortened(data, limit)
+
+    def _shortened(self, data: bytes, limit: int) -> bytes:
+        """What is written in the place of a message that is too long, although replies to calls were looked at: of a
+        batch its responses, one by one; for another response an error; for anything else nothing."""
+        if data[:1] == b"[":
+            return b"".join(map(self._encode, jsonrpc.decode_batch(data)))
+        who, message = self._upstream.who, jsonrpc.decode(data)
+        log.warning("%s: a message of %d bytes was not sent, for it takes %d (reply_bytes)", who, len(data), limit)
+        if not message.is_response:
             return b""
-        return self._frames.text(data)
+        problem = ReplyTooLong(f"the answer has {len(data)} bytes, and {who} takes {limit} (reply_bytes)")
+        return self._frames.text(jsonrpc.error(message.id, problem).encode())
 
     def _complain(self, channel: Channel, problem: GatewayError) -> None:
         self._remark(f"sent something that is no message: {problem.message}")
@@ -346,7 +359,7 @@ class _Dialled(WebSocketChannel):
         self._remarks += 1
         if self._remarks <= REMARKS:
             last = "; no more of the kind is logged on this connection" if self._remarks == REMARKS else ""
-            log.warning("%s: %s%s", self._upstream.who, what, last)
+            log.warning("%s: %s%s", self._upstream.who, self._upstream.shown(what), last)
 
 
 def _fields(config: UpstreamConfig) -> Sequence[tuple[bytes, bytes]]:
@@ -358,7 +371,7 @@ def _fields(config: UpstreamConfig) -> Sequence[tuple[bytes, bytes]]:
 def _secrets(config: UpstreamConfig) -> Sequence[str]:
     """What a cloud may know of and say, and nobody is to read."""
     values = [field.partition("=")[2] for field in urlsplit(config.endpoint.reveal()).query.split("&")]
-    found = [*secrets_in(config), *values, *map(unquote_plus, values)]
+    found = [*secrets_of(config), *values, *map(unquote_plus, values)]
     return [secret for secret in found if len(secret) >= SHORTEST_SECRET]
 
 

@@ -21,8 +21,9 @@ class Upstreams:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._places: dict[str, _Place] = {}
-        self._leaving: set[_Place] = set()
-        """Those that are configured no more, and answer what they have."""
+        """Those that are configured, in config order."""
+        self._running: dict[str, _Place] = {}
+        """Those whose task has not ended: also of upstreams that are configured no more, and answer what they have."""
         self._nursery: trio.Nursery | None = None
         self._empty = trio.Event()
 
@@ -39,37 +40,39 @@ class Upstreams:
         """Have just these from now on. What is equal keeps its connection; calls in flight on others have ``timeout``
         seconds, and an endpoint that has changed is dialled when the former connection has ended: clouds take but one.
         """
-        wanted = {config.name: config for config in configs if config.enabled}
-        for name in [name for name in self._places if name not in wanted]:
-            self._leave(name, timeout)
-        for name, config in wanted.items():
-            place = self._places.get(name)
-            if place is not None:
-                place.want(config, timeout)
-            elif self._nursery is not None:
-                self._places[name] = place = _Place(self._gateway, config)
-                self._nursery.start_soon(self._keep, place, name=f"upstream {name}")
+        if self._nursery is None:
+            return  # `run` begins with what is configured by then
+        before = self._places
+        self._places = {config.name: self._placed(config, timeout) for config in configs if config.enabled}
+        for name, place in before.items():
+            if name not in self._places:
+                place.want(None, timeout)
 
-    def _leave(self, name: str, timeout: float) -> None:
-        place = self._places.pop(name)
-        self._leaving.add(place)
-        place.want(None, timeout)
+    def _placed(self, config: UpstreamConfig, timeout: float) -> _Place:
+        """Where an upstream is from now on: the place that it has, or still has."""
+        place = self._running.get(config.name)
+        if place is not None:
+            place.want(config, timeout)
+            return place
+        assert self._nursery is not None
+        place = self._running[config.name] = _Place(self._gateway, config)
+        self._nursery.start_soon(self._keep, config.name, place, name=f"upstream {config.name}")
+        return place
 
-    async def _keep(self, place: _Place) -> None:
+    async def _keep(self, name: str, place: _Place) -> None:
         try:
             await place.run()
         except Exception:
-            log.exception("upstream %r has failed, and is not dialled any more", place.upstream.config.name)
+            log.exception("upstream %r has failed, and is not dialled before a reload", name)
         finally:
-            self._leaving.discard(place)
-            if not self._leaving:
+            del self._running[name]
+            if not self._running:
                 self._empty.set()
 
     async def drain(self, timeout: float) -> None:
         """End all connections; calls in flight on them have ``timeout`` seconds."""
-        for name in list(self._places):
-            self._leave(name, timeout)
-        while self._leaving:
+        self.reconfigure((), timeout)
+        while self._running:
             self._empty = trio.Event()
             await self._empty.wait()
 

@@ -11,7 +11,7 @@ to be sent, so that two ends that ping each other with full buffers go on.
 
 from __future__ import annotations
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import UnknownNamespace
 from mcpgateway.fronts.channel import Commons
 from mcpgateway.fronts.websocket_channel import Pace, Silent, WebSocketChannel

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Final, TypeAlias
 
+import attrs
 from msgspec import Raw
 
 from mcpgateway.errors import GatewayError
@@ -23,13 +24,16 @@ Fields: TypeAlias = "Mapping[str, float | str]"
 """What an entry says beside its text; see ``runners.logs``."""
 
 
+@attrs.frozen
 class Payloads:
     """Logs calls and what becomes of them, each as one entry, without ``secrets``; at most ``limit`` characters of a
     payload are shown. While the level of the log is too high for that, nothing is read."""
 
-    def __init__(self, secrets: Iterable[str], limit: int) -> None:
-        self._redactor = Redactor(secrets)
-        self._limit = limit
+    secrets: frozenset[str] = attrs.field(repr=False)
+    limit: int
+    _redactor: Redactor = attrs.field(
+        init=False, eq=False, repr=False, default=attrs.Factory(lambda self: Redactor(self.secrets), takes_self=True)
+    )
 
     def called(self, fields: Fields, arguments: Raw) -> None:
         if log.isEnabledFor(LEVEL):
@@ -55,11 +59,11 @@ class Payloads:
             self._log("tool response", fields, error_message=text)
 
     def _refused(self, fields: Fields, code: int, text: str) -> None:
-        shown = shortened(self._redactor.text(text), self._limit)
+        shown = shortened(self._redactor.text(text), self.limit)
         self._log("tool response", fields, error_code=code, error_message=shown)
 
     def _payload(self, raw: Raw) -> str:
-        return self._redactor.payload(memoryview(raw), self._limit)
+        return self._redactor.payload(memoryview(raw), self.limit)
 
     def _log(self, text: str, fields: Fields, **more: str | int) -> None:
         """Log an entry with its fields, those that say something. A name may be a client's invention."""

@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterable
 from typing import Final
 from urllib.parse import quote
 
-from mcpgateway.config.secrets import is_secret_name
+from mcpgateway.config.masking import MASK
+from mcpgateway.config.secrets import WORD, is_secret_name
 from mcpgateway.errors import JSON, InvalidParams
 from mcpgateway.jsonrpc import encode, value_of
 from mcpgateway.recording.lines import escaped, shortened
 
-MASK: Final = "***"
 READABLE: Final = 256 * 1024
 """Bytes from which on a payload is not read at all, and so not shown: it would hold up everybody else."""
 DEPTH: Final = 40
@@ -26,11 +26,7 @@ DEPTH: Final = 40
 
 # A name begins where no other goes on, and what may be followed by something else is bounded: whatever others send, a
 # megabyte takes 0.3 s at most.
-_NAME: Final = (
-    r"(?<![\w-])[\w-]{0,80}?"
-    r"(?:token|secret|passw(?:or)?d|pass[_-]?(?:phrase|code)|pwd|authorization|credential|cookie|bearer|jwt"
-    r"|(?:api|access|private|signing|encryption)[_-]?key|session[_-]?id)[\w-]{0,80}"
-)
+_NAME: Final = rf"(?<![\w-])[\w-]{{0,80}}?(?:{WORD})[\w-]{{0,80}}"
 _ASSIGNED: Final = re.compile(
     rf"""(?P<name>{_NAME}\\{{0,8}}["']?\s{{0,8}}[:=]\s{{0,8}})"""  # api_key=   "apiKey":   X-Api-Key:
     r"""(?:(?P<quote>\\{0,8}["'])(?:(?!(?<!\\)(?P=quote)).)*(?P<end>(?P=quote))?"""

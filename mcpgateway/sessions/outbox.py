@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from mcpgateway import jsonrpc
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import TooBusy
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import PRIMED_SINCE

@@ -9,49 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from prometheus_client import CollectorRegistry, Metric, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 
 from mcpgateway._version import VERSION
+from mcpgateway.fronts.dialling import State
 from mcpgateway.gateway import GatewayStatistics
 from mcpgateway.recording.tally import BOUNDS, Tally
 from mcpgateway.servers.server import STATES, ServerStatistics
 from mcpgateway.wire.bounds import BoundStatistics
 
-UPSTREAM_STATES: Final = ("dialling", "connected", "stable", "waiting", "ended")
-
-
-class _Named(Protocol):
-    @property
-    def value(self) -> str: ...
-
-
-class UpstreamState(Protocol):
-    """An upstream at one moment, as far as it is told here."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def state(self) -> _Named: ...
-    @property
-    def reconnects(self) -> int: ...
-    @property
-    def calls(self) -> int: ...
-    @property
-    def overdue(self) -> int: ...
-    @property
-    def in_flight(self) -> int: ...
-    @property
-    def round_trip(self) -> float | None:
-        """Seconds from the last ping to its pong; ``None`` before the first one."""
-
+if TYPE_CHECKING:
+    from mcpgateway.fronts.upstream import UpstreamStatistics
 
 Rows: TypeAlias = "Iterable[tuple[Sequence[str], float]]"
 
 
-def exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamState] = ()) -> bytes:
+def exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamStatistics] = ()) -> bytes:
     """All metrics, in the text format of Prometheus, version 0.0.4. 0.1 ms for each tool that was called."""
     registry = CollectorRegistry(auto_describe=False)
     ProcessCollector(registry=registry)
@@ -60,7 +36,7 @@ def exposition(statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[
 
 
 class _Collector:
-    def __init__(self, statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamState]) -> None:
+    def __init__(self, statistics: GatewayStatistics, tally: Tally, upstreams: Sequence[UpstreamStatistics]) -> None:
         self._statistics = statistics
         self._tally = tally
         self._upstreams = upstreams
@@ -128,9 +104,7 @@ def servers(statistics: Sequence[ServerStatistics]) -> Iterator[Metric]:
     yield gauge("circuit_open", "1 while a server gets no calls, because too many have failed.", _is_open)
     yield gauge("links", "Connections or sessions with a server.", lambda each: len(each.links))
     yield gauge("children", "Processes of a server.", lambda each: sum(link.pid is not None for link in each.links))
-    yield gauge(
-        "calls_in_flight", "Requests that a server has.", lambda each: sum(link.in_flight for link in each.links)
-    )
+    yield gauge("calls_in_flight", "Requests that a server has.", _in_flight)
     yield gauge("calls_waiting", "Calls that wait for a link.", lambda each: each.waiting)
     yield gauge("consecutive_failures", "Attempts, or calls, in a row that failed.", lambda each: each.failures)
     yield counter("links_made", "Links made; of a stdio server, processes started.", lambda each: each.made)
@@ -202,17 +176,17 @@ def parking(statistics: GatewayStatistics) -> Iterator[Metric]:
 # ---- upstreams -------------------------------------------------------------------------------------------------------
 
 
-def dialled(upstreams: Sequence[UpstreamState]) -> Iterator[Metric]:
+def dialled(upstreams: Sequence[UpstreamStatistics]) -> Iterator[Metric]:
     """How upstreams are."""
 
-    def rows(value: Callable[[UpstreamState], float]) -> Rows:
+    def rows(value: Callable[[UpstreamStatistics], float]) -> Rows:
         return (([each.name], value(each)) for each in upstreams)
 
     yield _gauge(
         "mcpgateway_upstream_state",
         "1 for the state that an upstream is in.",
         ["upstream", "state"],
-        (([each.name, state], each.state.value == state) for each in upstreams for state in UPSTREAM_STATES),
+        (([each.name, state.value], each.state is state) for each in upstreams for state in State),
     )
     label = ["upstream"]
     yield _counter(

@@ -16,7 +16,7 @@ from typing import Final, Generic, TypeVar
 
 import attrs
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import TooBusy, TooMany
 
 T = TypeVar("T")

@@ -85,8 +85,9 @@ async def dial(url: str, tls: Callable[[], ssl.SSLContext], timeout: float) -> t
     host, secure = parts.hostname or "", parts.scheme == "wss"
     try:
         with trio.fail_after(timeout):
+            context = tls() if secure else None
             stream = await trio.open_tcp_stream(host, parts.port or (443 if secure else 80))
-            return await _secured(stream, tls(), host) if secure else stream
+            return stream if context is None else await _secured(stream, context, host)
     except trio.TooSlowError:
         raise CannotConnect(f"no connection within {timeout:g} s (connect_timeout)") from None
     except (OSError, trio.BrokenResourceError) as problem:

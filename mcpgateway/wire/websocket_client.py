@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 
 import trio
 from h11 import ProtocolError as HttpProtocolError
-from wsproto.connection import Connection, ConnectionState, ConnectionType
-from wsproto.events import AcceptConnection, RejectConnection, Request, TextMessage
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import AcceptConnection, RejectConnection, Request
 from wsproto.handshake import H11Handshake
 from wsproto.utilities import RemoteProtocolError
 
@@ -38,12 +38,6 @@ class DialledFrames(Frames):
     def __init__(self, limit: int, socket: Connection) -> None:
         super().__init__(limit)
         self._socket = socket
-
-    def text(self, data: bytes) -> bytes:
-        """A message, as bytes to be sent; masked, for it is a client's (RFC 6455, 5.3)."""
-        if self._socket.state is not ConnectionState.OPEN:
-            return b""
-        return self._socket.send(TextMessage(data=data.decode()))
 
 
 async def open_websocket(

@@ -12,7 +12,8 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Adapter, Back, NoBack, Reply
 from mcpgateway.calls.namespace import Namespace
-from mcpgateway.config.model import Config, Parking, ServerConfig
+from mcpgateway.config.limits import Parking
+from mcpgateway.config.model import Config, ServerConfig
 from mcpgateway.demo.server import BOTH, Incoming
 from mcpgateway.errors import JSON
 from mcpgateway.gateway import Gateway

@@ -11,7 +11,8 @@ from msgspec import Raw
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link, Offer, Receive
 from mcpgateway.calls.relay import answer
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation, Limits, Links, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation, Links, Listen
 from mcpgateway.errors import InvalidRequest, MethodNotFound
 from mcpgateway.jsonrpc import value_of
 from mcpgateway.protocol.revisions import Era

@@ -8,6 +8,7 @@ import trio.testing
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, NoBack, Reply, Request
+from mcpgateway.calls.mirrors import PATIENCE
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.config.model import HttpServer
 from mcpgateway.errors import HEADER_MISMATCH, HeaderMismatch
@@ -96,6 +97,27 @@ async def test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_whe
     assert wrong.error is not None
     assert (jsonrpc.error_code(wrong) == HEADER_MISMATCH) is (who != "legacy client")
     assert len(server.asked("tools/list")) == listed + 1
+
+
+class Unlisted(Library):
+    """Takes calls, and never says which tools it has."""
+
+    def handle(self, message: Message) -> list[Message]:
+        return [] if message.method == "tools/list" else super().handle(message)
+
+
+async def test_a_server_that_does_not_list_holds_up_one_call_and_not_all(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with gateway_of(Counting("a", Unlisted, eras=MODERN_ONLY), configs={"a": HTTP}) as gateway:
+        await gateway.ready()
+        namespace, began = space(gateway, "a"), trio.current_time()
+        async with trio.open_nursery() as calls:
+            for _ in range(3):
+                calls.start_soon(call, namespace, modern(), "echo", "north")
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
+        assert (await call(namespace, modern(), "echo", "north")).error is None
+        assert trio.current_time() - began == pytest.approx(PATIENCE)
 
 
 async def test_a_pipe_has_no_headers_and_is_listed_for_none(autojump_clock: trio.testing.MockClock) -> None:

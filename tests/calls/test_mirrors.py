@@ -15,6 +15,7 @@ from mcpgateway.config.model import HttpServer
 from mcpgateway.demo.server import Tool
 from mcpgateway.errors import JSON, HeaderMismatch
 from mcpgateway.gateway import Gateway
+from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol import envelope
 from mcpgateway.protocol.headers import request_headers
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
@@ -122,6 +123,27 @@ async def test_over_http_the_server_compares_and_bad_marks_are_not_shown(
     assert {"http_echo", "pipe_bad", "pipe_echo"} <= set(shown)
     told = [record.getMessage() for record in caplog.records if "not shown" in record.getMessage()]
     assert told == ["server 'http': tool 'bad' is not shown: x-mcp-header of property 'text' is not a header token"]
+
+
+class Late(Marked):
+    """Says which tools it has when it is asked a second time."""
+
+    def handle(self, message: Message) -> list[Message]:
+        first = message.method == "tools/list" and not self.asked("tools/list")
+        answers = super().handle(message)
+        return [] if first else answers
+
+
+async def test_a_client_that_gives_up_does_not_spare_the_next_one_the_comparison(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with gateway_of(Counting("a", Late, eras={Era.MODERN})) as gateway:
+        await gateway.ready()
+        with trio.move_on_after(1) as given_up:
+            await call(gateway, "a", "echo", "hi", mcp_param_text="ho")
+        assert given_up.cancelled_caught
+        with pytest.raises(HeaderMismatch):
+            await call(gateway, "a", "echo", "hi", mcp_param_text="ho")
 
 
 class Huge(Marked):

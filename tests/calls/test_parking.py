@@ -12,7 +12,8 @@ import trio.testing
 from mcpgateway import jsonrpc
 from mcpgateway.calls.askable import TOGETHER
 from mcpgateway.calls.parking import Abandoned, ParkingStatistics
-from mcpgateway.config.model import HttpServer, InProcessServer, Isolation, Links, Parking
+from mcpgateway.config.limits import Parking
+from mcpgateway.config.model import HttpServer, InProcessServer, Isolation, Links
 from mcpgateway.errors import JSON, ClientGone, InvalidParams, ServerUnavailable, ShuttingDown, TooBusy
 from mcpgateway.gateway import Gateway
 from mcpgateway.jsonrpc import error_code, members_of, value_of

@@ -14,6 +14,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Link, Offer, Receive, Reply, Request
+from mcpgateway.calls import listing
 from mcpgateway.calls.retries import REPEATABLE, Retries, may_be_called_twice
 from mcpgateway.config.model import HttpServer, InProcessServer, Isolation, Links, Recovery
 from mcpgateway.errors import (
@@ -26,7 +27,7 @@ from mcpgateway.errors import (
     ServerUnavailable,
     TooBusy,
 )
-from mcpgateway.jsonrpc import raw_of
+from mcpgateway.jsonrpc import Message, raw_of
 from mcpgateway.protocol.methods import REQUESTS
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.memory import MemoryLink
@@ -418,3 +419,31 @@ async def test_a_session_that_has_ended_gets_no_link_any_more(autojump_clock: tr
             await gateway.dispatcher.call(gateway.servers["a"], caller, message, Wait(), Collecting())
 
         assert len(gateway.statistics().servers[0].links) == 1
+
+
+class Restless(Library):
+    """Lists other tools every time."""
+
+    def handle(self, message: Message) -> list[Message]:
+        if message.method != "tools/list":
+            return super().handle(message)
+        self.seen.append(message)
+        names = [f"tool-{len(self.seen)}-{n}" for n in range(3)]
+        tools = [{"name": name, "inputSchema": {}, "annotations": {"readOnlyHint": True}} for name in names]
+        return [jsonrpc.result(message.id or b"", {"tools": tools})]
+
+
+async def test_what_is_remembered_of_tools_is_bounded(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing, "NOTED", 10)
+    async with gateway_of(Counting("a", Restless)) as gateway:
+        await gateway.ready()
+        for _ in range(20):
+            listed = result(await ask(space(gateway, "a"), legacy(), "tools/list"))["tools"]
+        assert isinstance(listed, list)
+        server = gateway.servers["a"]
+        last = {tool["name"] for tool in listed if isinstance(tool, dict)}
+        assert last <= server.tools.keys()
+        assert last <= server.repeatable <= server.tools.keys()
+        assert len(server.tools) < 10 + 3

@@ -18,7 +18,8 @@ import attrs
 import trio
 import trio.testing
 
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Limits, Links, Listen, Recovery
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Links, Listen, Recovery
 from mcpgateway.fronts.http import HttpFront
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.sse import Parser

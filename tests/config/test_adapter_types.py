@@ -11,7 +11,8 @@ import pytest
 from mcpgateway.config import adapters
 from mcpgateway.config.explain import describe
 from mcpgateway.config.loading import from_value
-from mcpgateway.config.model import Seconds, Secret, ServerConfig, StdioServer
+from mcpgateway.config.model import Secret, ServerConfig, StdioServer
+from mcpgateway.durations import Seconds
 from mcpgateway.errors import ConfigError
 
 

@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpgateway.config.masking import masked_arguments, masked_endpoint, masked_url, secrets_in, without
-from mcpgateway.config.model import Config, HttpOptions, HttpServer, Secret, StdioServer, UpstreamConfig
+from mcpgateway.config.masking import masked_arguments, masked_endpoint, masked_url, without
 
 UUID = "0f8fad5b-d9cb-469f-a165-70867728950e"
 
@@ -91,29 +90,6 @@ def test_no_endpoint_shows_what_its_secret_parameters_hold(names: list[str], sec
 )
 def test_arguments(args: tuple[str, ...], masked: list[str]) -> None:
     assert masked_arguments(args) == list(masked)
-
-
-def test_secrets_are_found_wherever_a_configuration_has_them() -> None:
-    config = Config(
-        servers={
-            "a": StdioServer("a", command="x", env={"K": Secret("first-secret"), "TZ": Secret("UTC")}),
-            "b": HttpServer(
-                "b",
-                url="https://h",
-                headers={"Authorization": Secret("Bearer second-secret")},
-                http=HttpOptions(proxy=Secret("http://proxy-secret")),
-            ),
-        },
-        upstreams=(UpstreamConfig("cloud", Secret("wss://h/?token=third")),),
-    )
-
-    assert set(secrets_in(config)) == {
-        "first-secret",
-        "Bearer second-secret",
-        "second-secret",
-        "http://proxy-secret",
-        "wss://h/?token=third",
-    }
 
 
 def test_a_longer_secret_is_hidden_before_one_that_is_part_of_it() -> None:

@@ -1,4 +1,4 @@
-"""What ``mcp_pipe.py`` made of its environment, its file and its argument."""
+"""What ``mcp_pipe.py`` made of its file, its argument and its environment."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from mcpgateway.catalog.rules import Naming, NamingMode
 from mcpgateway.config.loading import Loaded, loads
 from mcpgateway.config.model import Config, HttpServer, NamespaceConfig, Secret, SseServer, StdioServer, UpstreamConfig
-from mcpgateway.config.pipe import bridged, environment, targeted
+from mcpgateway.config.pipe import bridged, targeted
 from mcpgateway.config.plan import plans
 from mcpgateway.errors import ConfigError
 
@@ -27,35 +27,6 @@ FILE = {
 
 def read(value: object, env: dict[str, str] | None = None) -> Loaded:
     return loads(json.dumps(value), name="f.json", format="json", env=env or {})
-
-
-# ---- .env ------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.requirement("6.config")
-def test_a_variable_that_is_set_wins_over_the_file_even_if_empty() -> None:
-    text = "MCP_ENDPOINT=wss://file\nEMPTY=file\nexport NEW='a b' # comment\n\nBROKEN\nQUOTED=\"x\\ny\"\n"
-
-    found = environment({"MCP_ENDPOINT": "wss://set", "EMPTY": ""}, text)
-
-    assert found == {"MCP_ENDPOINT": "wss://set", "EMPTY": "", "NEW": "a b", "QUOTED": "x\ny"}
-
-
-def test_variables_of_the_file_may_name_others() -> None:
-    found = environment(
-        {"TOKEN": "x$y"}, "HOST=example.com\nMCP_ENDPOINT=wss://${HOST}/?token=${TOKEN}&p=a$b${GONE:-c}\n"
-    )
-
-    assert found["MCP_ENDPOINT"] == "wss://example.com/?token=x$y&p=a$bc"
-
-
-def test_without_a_file_the_environment_is_as_it_is() -> None:
-    env = {"A": "b"}
-
-    found = environment(env, None)
-
-    assert found == env
-    assert found is not env
 
 
 # ---- mcpServers and MCP_ENDPOINT -------------------------------------------------------------------------------------

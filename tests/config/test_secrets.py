@@ -12,7 +12,7 @@ def stdio(*args: str, **env: str) -> Config:
 
 
 def test_values_of_env_count_by_their_length_or_their_name() -> None:
-    config = stdio(TZ="UTC", DEBUG="true", API_KEY="k3y!", TOKEN="abc", HOME_PAGE="no secret, but long")
+    config = stdio(TZ="UTC", DEBUG="false", API_KEY="k3y!", TOKEN="abc", HOME_PAGE="no secret, but long")
 
     assert secrets_of(config) == {"k3y!", "no secret, but long"}
 
@@ -32,8 +32,15 @@ def test_tokens_of_upstreams_and_passwords_of_proxies_count() -> None:
 
     found = secrets_of(Config(upstreams=(upstream,), servers={"s": server}))
 
-    assert {"eyJ-cloud", "pa%24s", "pa$s"} <= found
+    assert {"wss://api.example/mcp/?token=eyJ-cloud", "eyJ-cloud", "pa%24s", "pa$s"} <= found
     assert "me" not in found
+    assert "eyJ-cloud" in secrets_of(upstream)
+
+
+def test_tokens_in_the_path_of_a_url_count() -> None:
+    token = "0f8fad5b-d9cb-469f-a165-70867728950e"
+
+    assert secrets_of(HttpServer("s", url=f"https://host/api/mcp/s/{token}/mcp")) == {token}
 
 
 def test_arguments_behind_flags_that_say_so_count() -> None:

@@ -217,7 +217,7 @@ class Bridge:
     def upstream_count(self) -> int:
         """How many there are that have not ended."""
         found = self.service._upstreams
-        return 0 if found is None else len(found._places) + len(found._leaving)
+        return 0 if found is None else len(found._running)
 
     def reload(self, **keys: Any) -> None:
         """Go on with another configuration: these keys of `Config` changed."""

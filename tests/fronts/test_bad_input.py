@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen
 from mcpgateway.errors import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR
 from tests.fronts.site import LEGACY, POST, Client, Session, adapters, call, request, site, text
 from tests.wire.http1.peers import Answer

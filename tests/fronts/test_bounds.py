@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import trio.testing
 
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen
 from mcpgateway.protocol.revisions import Era
 from tests.fronts.site import POST, Client, Session, Site, adapters, call, modern, request, site, text
 from tests.wire.http1.peers import Answer

@@ -13,7 +13,8 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event, Reply
-from mcpgateway.config.model import Config, InProcessServer, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, InProcessServer, Listen
 from mcpgateway.errors import CallCancelled, GatewayError
 from mcpgateway.fronts.replies import HttpBack
 from mcpgateway.jsonrpc import Message

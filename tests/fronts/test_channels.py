@@ -10,7 +10,8 @@ import trio
 import trio.testing
 
 from mcpgateway import jsonrpc
-from mcpgateway.config.model import EraPolicy, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import EraPolicy, Listen
 from mcpgateway.errors import (
     INVALID_PARAMS,
     INVALID_REQUEST,

@@ -14,7 +14,8 @@ import trio.testing
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, Reply, Request
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen
 from mcpgateway.demo.server import Incoming
 from mcpgateway.jsonrpc import members_of
 from mcpgateway.protocol.revisions import Era

@@ -10,7 +10,8 @@ import pytest
 import trio
 import trio.testing
 
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen
 from mcpgateway.errors import INVALID_REQUEST, PARSE_ERROR
 from tests.fronts.channels import ChannelClient, SseWire, connected
 from tests.fronts.site import LEGACY, POST, Site, adapters, call, gone, notification, request, site, text

@@ -6,7 +6,8 @@ import pytest
 import trio
 import trio.testing
 
-from mcpgateway.config.model import Limits, Listen, Metrics
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen, Metrics
 from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.wire.http1.server import bind
 from tests.fronts.site import Site, adapters, call, site

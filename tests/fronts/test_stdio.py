@@ -14,7 +14,8 @@ import trio
 import trio.testing
 
 from mcpgateway import jsonrpc
-from mcpgateway.config.model import Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Listen
 from mcpgateway.errors import INVALID_REQUEST
 from mcpgateway.fronts.stdio import StdioFront
 from tests.fronts.channels import ChannelClient, StdioWire, connected

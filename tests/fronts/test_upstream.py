@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,11 +19,12 @@ from wsproto.events import BytesMessage, CloseConnection, Ping, Pong, TextMessag
 
 from mcpgateway import jsonrpc
 from mcpgateway.catalog.rules import ToolRules
+from mcpgateway.config.limits import Limits
 from mcpgateway.config.model import (
     HttpServer,
     Keepalive,
-    Limits,
     Listen,
+    Logging,
     NamespaceConfig,
     OnToolsChanged,
     Reconnect,
@@ -37,7 +39,7 @@ from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era
 from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.testing.http import serve_fixture
 from mcpgateway.testing.memory import MemoryAdapter
-from tests.fronts.cloud import TOKEN, Bridge, Cloud, Socket, bridge, cloud
+from tests.fronts.cloud import FIRST, TOKEN, Bridge, Cloud, Socket, bridge, cloud
 from tests.fronts.site import adapters, call, modern, notification, request
 
 PAUSE = Reconnect().initial
@@ -206,6 +208,8 @@ async def test_what_comes_before_the_handshake_is_refused_and_told(
         answer = await socket.ask(request(2, "tools/list"))
         assert answer["error"] == {"code": -32600, "message": "initialise first"}
         assert lines(caplog, "refused") == ["upstream 'cloud': refused a 'tools/list': initialise first"]
+        await socket.ask(request(4, f"{TOKEN}/list"))
+        assert lines(caplog, "refused")[1:] == ["upstream 'cloud': refused a '***/list': initialise first"]
         await socket.initialize()
         assert "result" in await socket.ask(request(3, "tools/list"))
 
@@ -784,6 +788,31 @@ async def test_a_reply_that_is_too_long_becomes_an_error(
 
 
 @pytest.mark.requirement("6.impatient")
+async def test_whoever_waits_for_what_is_too_long_learns_of_it(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where it is no reply to a call: nobody waits for ever."""
+    params = {"protocolVersion": FIRST, "capabilities": {}}
+    async with cloud() as far, bridge(far.upstream(reply_bytes=100)):
+        socket = await far.next()
+        answer = await socket.ask(request(1, "initialize", params))
+        assert "and upstream 'cloud' takes 100 (reply_bytes)" in answer["error"]["message"]
+        assert lines(caplog, "was not sent")
+
+
+@pytest.mark.requirement("6.impatient")
+async def test_a_batch_that_is_too_long_is_answered_one_by_one(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream(reply_bytes=8000)):
+        socket = await far.next()
+        await socket.initialize("2025-03-26")
+        sizes = {1: 5, 2: 5, 3: 9}
+        await socket.send(json.dumps([call(id, "big", {"kib": kib}) for id, kib in sizes.items()]))
+        results = {id: (await socket.answer(id))["result"] for id in sizes}
+        assert [len(results[id]["content"][0]["text"]) for id in (1, 2)] == [5 * 1024] * 2
+        assert results[3]["isError"]
+
+
+@pytest.mark.requirement("6.impatient")
 async def test_a_list_of_tools_that_is_too_long_loses_those_at_its_end(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -860,7 +889,67 @@ async def test_upstreams_may_come_with_a_reload_and_go(autojump_clock: MockClock
         assert gateway.service.upstreams() == ()
 
 
+@pytest.mark.requirement("6.reload")
+async def test_one_that_goes_and_comes_back_waits_for_its_own_end(autojump_clock: MockClock) -> None:
+    """Clouds take but one connection."""
+    async with cloud() as far, bridge(far.upstream(), shutdown_timeout=30.0) as gateway:
+        socket = await far.next()
+        await socket.initialize()
+        await socket.send(call(1, "slow", {"name": "x"}))
+        await until_called(gateway)
+        gateway.reload(upstreams=())
+        gateway.reload(upstreams=(far.upstream(),))
+        with trio.move_on_after(20) as waited:
+            await far.dialled()
+        assert waited.cancelled_caught
+        assert "is being ended" in (await socket.answer(1))["error"]["message"]
+        assert await socket.code() == 1001
+        await (await far.next()).initialize()
+
+
+@pytest.mark.requirement("6.reload")
+async def test_they_are_told_of_in_config_order_whenever_they_came(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream("b")) as gateway:
+        gateway.reload(upstreams=(far.upstream("a"), far.upstream("b")))
+        assert [each.name for each in gateway.service.upstreams()] == ["a", "b"]
+
+
+class Broken:
+    """No chance at all."""
+
+    def __call__(self) -> float:
+        raise RuntimeError("a bug")
+
+
+async def fail(gateway: Bridge, socket: Socket) -> None:
+    """Have an upstream end by a mistake of ours."""
+    upstreams = gateway.service._upstreams
+    assert upstreams is not None
+    await socket.initialize()
+    upstreams._places["cloud"].upstream._random = Broken()
+    await socket.close(1000)
+    await until(lambda: gateway.upstream().state is State.ENDED)
+
+
+async def test_a_mistake_of_ours_costs_an_upstream_until_the_next_reload(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with cloud() as far, bridge(far.upstream()) as gateway:
+        await fail(gateway, await far.next())
+        assert lines(caplog, "upstream 'cloud' has failed")
+        gateway.reload(logging=Logging(level="debug"))
+        await (await far.next()).initialize()
+
+
 # ---- the end ---------------------------------------------------------------------------------------------------------
+
+
+async def test_the_end_waits_for_no_upstream_that_has_failed(autojump_clock: MockClock) -> None:
+    async with cloud() as far, bridge(far.upstream()) as gateway:
+        await fail(gateway, await far.next())
+        gateway.stop.set()
+        with trio.fail_after(10):
+            await until(lambda: gateway.gateway._life is None)
 
 
 @pytest.mark.requirement("6.drain")

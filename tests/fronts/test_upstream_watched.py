@@ -11,7 +11,8 @@ import trio.testing
 from trio.testing import MockClock
 from wsproto.events import Pong
 
-from mcpgateway.config.model import Keepalive, Logging, Metrics
+from mcpgateway.catalog.rules import ToolRules
+from mcpgateway.config.model import InProcessServer, Keepalive, Logging, Metrics
 from mcpgateway.recording.tally import Tally
 from mcpgateway.web.metrics import exposition
 from tests.fronts.cloud import TOKEN, Bridge, bridge, cloud
@@ -56,6 +57,28 @@ async def test_calls_of_upstreams_are_counted_as_they_ended(autojump_clock: Mock
         "ok": 1,
         "timeout": 1,
     }
+
+
+@pytest.mark.requirement("6.drop")
+@pytest.mark.parametrize(
+    "keys", [{"metrics": Metrics(enabled=True)}, {"logging": Logging(verbose=True)}], ids=["metrics", "verbose"]
+)
+async def test_a_session_survives_a_reload_and_a_drop_while_calls_are_watched(
+    keys: dict[str, Any], autojump_clock: MockClock
+) -> None:
+    async with cloud() as far, bridge(far.upstream(), **keys) as gateway:
+        socket = await far.next()
+        await socket.initialize()
+        (session,) = gateway.gateway.sessions
+        gateway.reload(shutdown_timeout=2.0)
+        await socket.cut()
+        socket = await far.next()
+        await socket.initialize()
+        assert list(gateway.gateway.sessions) == [session]
+        gateway.reload(servers={"one": InProcessServer("one", module="object:given", tools=ToolRules(deny=("slow",)))})
+        await socket.cut()
+        await (await far.next()).initialize()
+        assert list(gateway.gateway.sessions) != [session]
 
 
 async def test_the_time_from_a_ping_to_its_pong_is_told(autojump_clock: MockClock) -> None:

@@ -13,7 +13,8 @@ import trio.testing
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
-from mcpgateway.config.model import CertAndKey, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import CertAndKey, Listen
 from tests.fronts.channels import connected
 from tests.fronts.site import Site, call, gone, modern, request, site
 from tests.wire.http1.certificates import issued, trusting

@@ -11,7 +11,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.access.browsers import BrowserPolicy
 from mcpgateway.adapters.http_replies import EventReader
 from mcpgateway.adapters.sse import endpoint_of, origin_of
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import (
     GatewayError,
     ServerMisbehaved,

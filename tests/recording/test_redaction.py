@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mcpgateway.config.masking import MASK
 from mcpgateway.config.secrets import is_secret_name
 from mcpgateway.errors import JSON
 from mcpgateway.jsonrpc import raw_of, value_of
-from mcpgateway.recording.redaction import DEPTH, MASK, READABLE, Redactor
+from mcpgateway.recording.redaction import DEPTH, READABLE, Redactor
 from tests.strategies import json_values, planted, secret_texts
 
 NOTHING = Redactor()

@@ -48,3 +48,30 @@ def test_what_cannot_be_read_is_told(content: bytes | None, tmp_path: Path) -> N
 
     with pytest.raises(ConfigError, match=r"cannot be read: No such file|not UTF-8"):
         environment.read(file)
+
+
+@pytest.mark.requirement("6.config")
+def test_a_variable_that_is_set_wins_over_the_file_even_if_empty() -> None:
+    text = "MCP_ENDPOINT=wss://file\nEMPTY=file\nexport NEW='a b' # comment\n\nBROKEN\nQUOTED=\"x\\ny\"\n"
+
+    found = environment.joined({"MCP_ENDPOINT": "wss://set", "EMPTY": ""}, text)
+
+    assert found == {"MCP_ENDPOINT": "wss://set", "EMPTY": "", "NEW": "a b", "QUOTED": "x\ny"}
+
+
+def test_variables_of_the_file_may_name_others() -> None:
+    found = environment.joined(
+        {"TOKEN": "x$y"}, "HOST=example.com\nMCP_ENDPOINT=wss://${HOST}/?token=${TOKEN}&p=a$b${GONE:-c}\n"
+    )
+
+    assert found["MCP_ENDPOINT"] == "wss://example.com/?token=x$y&p=a$bc"
+
+
+def test_without_a_file_the_environment_is_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    env = {"A": "b"}
+
+    found = environment.with_dotenv(env)
+
+    assert found == env
+    assert found is not env

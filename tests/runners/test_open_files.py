@@ -6,7 +6,8 @@ import resource
 
 import pytest
 
-from mcpgateway.config.model import Config, Limits, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, Listen
 from runners.open_files import fitted
 
 NONE = resource.RLIM_INFINITY

@@ -15,7 +15,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import CallCancelled, InvalidRequest
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.revisions import LEGACY_REVISIONS, Era

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import CallCancelled, InvalidRequest, TooBusy, TooMany, UnknownSession
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
 from mcpgateway.sessions.caller import Caller

@@ -15,7 +15,8 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.calls.namespace import Namespace
-from mcpgateway.config.model import HttpServer, InProcessServer, Links, Parking
+from mcpgateway.config.limits import Parking
+from mcpgateway.config.model import HttpServer, InProcessServer, Links
 from mcpgateway.errors import JSON, ClientGone, GatewayError, InvalidParams
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import space

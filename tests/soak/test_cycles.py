@@ -21,7 +21,8 @@ import trio.testing
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcpgateway.app import serve
-from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation, Limits, Links, Listen
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import Config, HttpServer, InProcessServer, Isolation, Links, Listen
 from mcpgateway.fronts.flights import Flight
 from mcpgateway.gateway import Gateway
 from mcpgateway.protocol.revisions import Era

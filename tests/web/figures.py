@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import enum
 from typing import Any
-
-import attrs
 
 from mcpgateway.calls.changes import ChangesStatistics
 from mcpgateway.calls.parking import ParkingStatistics
+from mcpgateway.fronts.dialling import State
+from mcpgateway.fronts.upstream import UpstreamStatistics
 from mcpgateway.gateway import GatewayStatistics
 from mcpgateway.servers.server import ServerStatistics
 from mcpgateway.wire.bounds import BoundStatistics
@@ -33,19 +32,17 @@ def server(name: str, state: str = "ready", **values: Any) -> ServerStatistics:
     )
 
 
-class Stage(enum.Enum):
-    STABLE = "stable"
-    WAITING = "waiting"
-
-
-@attrs.frozen
-class Dialled:
-    """An upstream, as far as metrics look at it."""
-
-    name: str
-    state: Stage
-    reconnects: int = 1
-    calls: int = 2
-    overdue: int = 3
-    in_flight: int = 4
-    round_trip: float | None = None
+def upstream(name: str, state: State = State.STABLE, round_trip: float | None = None) -> UpstreamStatistics:
+    return UpstreamStatistics(
+        name=name,
+        state=state,
+        since=0.0,
+        reconnects=1,
+        failures=5,
+        reason="secret reason",
+        retry_in=None,
+        calls=2,
+        overdue=3,
+        in_flight=4,
+        round_trip=round_trip,
+    )

@@ -11,14 +11,16 @@ import trio
 import trio.testing
 from prometheus_client.parser import text_string_to_metric_families
 
-from mcpgateway.config.model import HttpServer, Limits, Listen, Logging, Metrics, Secret
+from mcpgateway.config.limits import Limits
+from mcpgateway.config.model import HttpServer, Listen, Logging, Metrics, Secret
+from mcpgateway.fronts.dialling import State
 from mcpgateway.recording.events import CallEvent
 from mcpgateway.recording.outcomes import Outcome
 from mcpgateway.recording.tally import BOUNDS, OTHER, Tally
 from mcpgateway.servers.server import STATES
-from mcpgateway.web.metrics import UPSTREAM_STATES, exposition
+from mcpgateway.web.metrics import exposition
 from tests.fronts.site import POST, Client, Site, adapters, call, modern, request, site
-from tests.web.figures import Dialled, Stage, server, statistics
+from tests.web.figures import server, statistics, upstream
 from tests.wire.http1.peers import Answer
 
 ON = Metrics(enabled=True)
@@ -170,7 +172,7 @@ async def test_no_secret_and_no_word_of_a_client_is_in_a_label() -> None:
 
 
 def test_every_figure_has_its_own_name() -> None:
-    upstreams = [Dialled("cloud", Stage.STABLE, round_trip=0.25), Dialled("other", Stage.WAITING)]
+    upstreams = [upstream("cloud", round_trip=0.25), upstream("other", State.WAITING)]
     samples = Samples(exposition(statistics(one=server("one")), Tally(), upstreams))
 
     assert {name: samples.value(f"server_{name}", server="one") for name in SERVER} == SERVER
@@ -180,9 +182,9 @@ def test_every_figure_has_its_own_name() -> None:
     assert ended == ENDED
     assert {name: samples.value(f"upstream_{name}", upstream="cloud") for name in UPSTREAM} == UPSTREAM
     assert samples.value("upstream_round_trip_seconds", upstream="other") is None
-    assert {state: samples.value("upstream_state", upstream="other", state=state) for state in UPSTREAM_STATES} == {
-        **dict.fromkeys(UPSTREAM_STATES, 0),
-        "waiting": 1,
+    assert {state: samples.value("upstream_state", upstream="other", state=state.value) for state in State} == {
+        **dict.fromkeys(State, 0),
+        State.WAITING: 1,
     }
     assert {state: samples.value("server_state", server="one", state=state) for state in STATES} == {
         **dict.fromkeys(STATES, 0),
@@ -241,7 +243,7 @@ def test_names_are_those_that_prometheus_wants() -> None:
     """Prometheus, "Metric and label naming": a prefix, base units in the plural, ``_total`` for what only grows."""
     tally = Tally()
     tally.take([CallEvent("", "tools/call", "s", 'odd "tool"\nname', True, Outcome.OK, BOUNDS[3])])
-    samples = Samples(exposition(statistics(one=server("one")), tally, [Dialled("u", Stage.STABLE, round_trip=1.0)]))
+    samples = Samples(exposition(statistics(one=server("one")), tally, [upstream("u", round_trip=1.0)]))
 
     for name, family in samples.families.items():
         assert re.fullmatch(r"(mcpgateway|process)(_[a-z]+)+", name)

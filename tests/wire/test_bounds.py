@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import TooBusy, TooMany
 from mcpgateway.wire.bounds import Bound, Bounds, Places, address_of
 

@@ -75,6 +75,14 @@ async def test_a_certificate_that_nobody_trusts(nursery: trio.Nursery) -> None:
         await dial(f"wss://127.0.0.1:{port}/x", ssl.create_default_context, 5.0)
 
 
+async def test_files_that_cannot_be_used_are_told_before_anybody_is_dialled() -> None:
+    def unusable() -> ssl.SSLContext:
+        raise ssl.SSLError("no certificate in ca.pem")
+
+    with pytest.raises(CannotConnect, match=r"^cannot connect: .*no certificate in ca\.pem"):
+        await dial("wss://127.0.0.1:1/x", unusable, 5.0)
+
+
 async def test_nobody_there() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]

@@ -11,8 +11,8 @@ import attrs
 
 from mcpgateway.config import names
 from mcpgateway.config.dialects.shapes import Dialect
-from mcpgateway.config.dialects.translation import Translation
-from mcpgateway.config.document import Node, Problem, legible
+from mcpgateway.config.dialects.translation import Notes, Translation
+from mcpgateway.config.document import Node, legible
 
 _KEYS = {
     **{key: key for key in ("command", "args", "env", "cwd", "url", "headers", "type", "enabled", "description")},
@@ -32,8 +32,7 @@ class Desktop:
     """One translation."""
 
     def __init__(self) -> None:
-        self._problems: list[Problem] = []
-        self._warnings: list[Problem] = []
+        self._notes = Notes()
 
     def translate(self, root: Node) -> Translation:
         for key, node in root.entries.items():
@@ -44,16 +43,14 @@ class Desktop:
         if isinstance(declared.value, dict):
             entries = dict(self._named(name, server) for name, server in declared.value.items())
             servers = attrs.evolve(declared, value=entries)
-        return Translation(
-            attrs.evolve(root, value={"servers": servers}), Dialect.DESKTOP, self._problems, self._warnings
-        )
+        root = attrs.evolve(root, value={"servers": servers})
+        return Translation(root, Dialect.DESKTOP, self._notes.problems, self._notes.warnings)
 
     def _named(self, name: str, declared: Node) -> tuple[str, Node]:
         """A server under a name that it may have, which clients never asked for."""
         server, legal = self._server(declared), names.legal(name, "server")
         if legal != name and isinstance(server.value, dict):
-            text = f"is called {legal!r} here, for {names.problem(name)}"
-            self._warnings.append(Problem(text, declared.at, declared.line))
+            self._notes.odd(f"is called {legal!r} here, for {names.problem(name)}", declared)
             server = attrs.evolve(
                 server, value={"title": Node(legible(name), declared.at, declared.line), **server.value}
             )
@@ -68,20 +65,18 @@ class Desktop:
             if canonical is None:
                 self._ignored(key, server, node)
             elif key == "timeout" and not isinstance(node.value, str):
-                text = 'ignored: clients disagree about its unit; write it as text such as "30s"'
-                self._warnings.append(Problem(text, node.at, node.line))
+                self._notes.odd('ignored: clients disagree about its unit; write it as text such as "30s"', node)
             else:
                 translated = _translated(key, node)
                 first = entries.setdefault(canonical, translated)
                 if first.value != translated.value:
                     text = f"{first.at[-1]!r} and {key!r} contradict each other"
-                    self._problems.append(Problem(text, server.at, node.line))
+                    self._notes.wrong(text, attrs.evolve(server, line=node.line))
         return attrs.evolve(server, value=entries)
 
     def _ignored(self, key: str, parent: Node, node: Node) -> None:
-        self._warnings.append(
-            Problem(f"key {legible(key)!r} is ignored: it is a matter of the client", parent.at, node.line)
-        )
+        text = f"key {legible(key)!r} is ignored: it is a matter of the client"
+        self._notes.odd(text, attrs.evolve(parent, line=node.line))
 
 
 def _translated(key: str, node: Node) -> Node:

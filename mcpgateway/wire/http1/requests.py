@@ -8,7 +8,7 @@ from typing import Final
 
 import httptools
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 
 MAX_HEADERS: Final = 100
 

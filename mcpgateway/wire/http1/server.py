@@ -13,7 +13,7 @@ from typing import Final
 
 import trio
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.errors import TooBusy
 from mcpgateway.wire.bounds import Bounds, Places
 from mcpgateway.wire.http1.connection import Begin, Connection, Handler, Refuse

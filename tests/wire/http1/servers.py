@@ -11,7 +11,7 @@ from typing import Final
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.wire import readiness
 from mcpgateway.wire.http1.connection import Handler
 from mcpgateway.wire.http1.exchange import Exchange

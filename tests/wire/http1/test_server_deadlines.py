@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.wire.waiting import LONGEST
 from tests.wire.http1.peers import Peer, answer, answers
 from tests.wire.http1.servers import Script, serving

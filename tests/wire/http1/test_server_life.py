@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from mcpgateway.wire.http1.exchange import Exchange
 from mcpgateway.wire.http1.requests import HttpRequest
 from mcpgateway.wire.http1.server import accept, bind

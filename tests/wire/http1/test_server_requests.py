@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from mcpgateway.config.model import Limits
+from mcpgateway.config.limits import Limits
 from tests.wire.http1.peers import Answers, answer, answers
 from tests.wire.http1.servers import BIG, KINDS, Script, serving
 
