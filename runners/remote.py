@@ -33,7 +33,7 @@ from runners.wheels import CannotPack
 
 DIRECTORY: Final = "/opt/mcp-gateway"
 PYTHONS: Final = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
-COMMANDS: Final = ("deploy", "upload", "start", "stop", "restart", "status", "logs", "logs-f")
+COMMANDS: Final = ("deploy", "upload", "start", "stop", "restart", "reload", "status", "logs", "logs-f")
 
 UPLOAD: Final = r"""
 set -eu

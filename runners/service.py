@@ -10,6 +10,7 @@ import argparse
 import io
 import json
 import os
+import signal
 import ssl
 import sys
 import urllib.error
@@ -21,12 +22,14 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mcpgateway import durations
+from mcpgateway.config import pipe
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
 from mcpgateway.errors import JSON, ConfigError
 from runners import background, environment, options, processes, statefile
 from runners.background import DidNotStart, Place, Record
+from runners.environment import Variables
 
 OK, FAILED, NOT_RUNNING = 0, 1, 3
 DEAD: Final = 1
@@ -54,11 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return units.main(given[1:])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # logs hold anything, whatever the locale
-    before, given = _environment().parse_known_args(options.two_dashes(given))
     try:
-        if before.environment_file is not None:
-            os.environ.update(environment.read(before.environment_file))
-        return _do(given)
+        return _do(options.two_dashes(given))
     except ConfigError as problem:
         options.fail(str(problem))
     except OSError as problem:
@@ -72,21 +72,23 @@ def _do(given: Sequence[str]) -> int:
     if given and given[0] in HANDED_OVER:
         from runners import check
 
-        return check.main([*HANDED_OVER[given[0]], *given[1:]])
+        return check.main([*HANDED_OVER[given[0]], *given[1:]], find=_checked)
     flags, passed_on = _parser().parse_known_args(given)
     return _COMMANDS[flags.command](flags, passed_on)
 
 
-def _environment() -> argparse.ArgumentParser:
-    """What every command takes."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
-    return parser
+def _checked(given: argparse.Namespace) -> Loaded:
+    """The configuration as the runner for it has it.
+
+    :raises ConfigError: there is none, or it is bad
+    """
+    Variables(os.environ).take(given.environment_file, dotenv=True)
+    loaded = options.named_configuration(given)
+    return pipe.bridged(loaded, os.environ) if runner_of(loaded, os.environ) == "bridge" else loaded
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
-    parser.add_argument("--environment-file", metavar="FILE", help="NAME=value lines, tokens for instance")
     parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
     parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
@@ -98,8 +100,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 _EXPLAINED: Final = (
-    "Commands: run (in the foreground), start, stop, restart, status, logs, check, check-json (as runners.check), "
-    "install (a systemd unit). Other flags of run, start and restart go to the runner, those of check to runners.check."
+    "Commands: run (in the foreground), start, stop, restart, reload (as SIGHUP does), status, logs, check, check-json "
+    "(as runners.check), install (a systemd unit). Other flags of run, start and restart go to the runner, those of "
+    "check to runners.check."
 )
 
 
@@ -120,13 +123,14 @@ def runner_of(loaded: Loaded, env: Mapping[str, str], wanted: str | None = None)
 
 
 def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
-    """The configuration, read with the variables that the bridge has from ``.env``, and the runner for it. They are not
-    handed on to the runner: it reads them by itself, anew at each reload.
+    """The configuration, read with the variables of ``--environment-file`` and, as the bridge has it, of ``.env``, and
+    the runner for it. They are not handed on to the runner: it reads them by itself, anew at each reload.
 
     :raises ConfigError: there is none, or it is bad
     """
     inherited = dict(os.environ)
-    env = environment.with_dotenv(inherited)
+    file: Path | None = flags.environment_file
+    env = environment.with_dotenv({**inherited, **(environment.read(file) if file is not None else {})})
     os.environ.update(env)
     try:
         loaded = options.find_configuration(flags.config, demo=flags.demo)
@@ -154,7 +158,9 @@ def _place(flags: argparse.Namespace) -> Place:
 
 def runner_arguments(flags: argparse.Namespace, source: str, passed_on: Sequence[str]) -> list[str]:
     """The flags of the runner itself."""
-    named = {"--config": source, "--log-level": flags.log_level, "--log-format": flags.log_format}
+    variables = str(flags.environment_file.absolute()) if flags.environment_file is not None else ""
+    named = {"--config": source, "--environment-file": variables}
+    named |= {"--log-level": flags.log_level, "--log-format": flags.log_format}
     own = [part for flag, value in named.items() if value for part in (flag, value)]
     switches = {"--demo": flags.demo, "--log-verbose": flags.log_verbose}
     return [*own, *(flag for flag, on in switches.items() if on), *passed_on]
@@ -237,6 +243,31 @@ def _end(place: Place) -> int:
     return OK
 
 
+def _reload(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """Have what runs read its configuration and variables anew, unless they are bad, which is found out first."""
+    _none_of(passed_on)
+    loaded, _ = read(flags)
+    place = Place(loaded.config.state_dir)
+    source = str(Path(loaded.config.source).absolute()) if loaded.config.source else None
+    with place.locked():
+        record = place.running()
+        if record is None:
+            stranger = _stranger(place)
+            print(
+                "not running"
+                if stranger is None
+                else f"process {stranger.pid} was not started by this command: reload it where it was started",
+                file=sys.stderr,
+            )
+            return FAILED
+        if record.config != source:
+            print(f"process {record.pid} runs with {record.config or 'no file'}, not with {source}", file=sys.stderr)
+            return FAILED
+        processes.send(record.process, signal.SIGHUP)
+    print(f"reloading: process {record.pid}, log {place.log}")
+    return OK
+
+
 def _restart(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Stop and start. What runs goes on if the configuration is bad, which is found out first."""
     loaded, runner = read(flags)
@@ -271,12 +302,13 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     place = _place(flags)
     record = place.record()
     if record is not None and processes.is_alive(record.process):
-        _print(place, record, _health_of(place, record.pid))
+        _print(place, record)
+        _print_health(*_asked(place, flags, record.pid))
         return OK
     stranger = _stranger(place)
     if stranger is not None:
         print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
-        _print_health(stranger.url, _health(stranger.url))
+        _print_health("listening", stranger.url)
         return OK
     if record is not None:
         print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
@@ -285,22 +317,22 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     return NOT_RUNNING
 
 
-def _print(place: Place, record: Record, health: tuple[str, Health]) -> None:
+def _print(place: Place, record: Record) -> None:
     seconds = (datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds()
     up = durations.format(float(max(0, round(seconds))))
     print(f"running: process {record.pid}{_memory(record.pid)}, up {up}")
     print(f"  runner    {record.runner}")
     print(f"  config    {record.config or 'none'}")
     print(f"  log       {place.log}")
-    _print_health(*health)
 
 
 Health: TypeAlias = "Mapping[str, JSON] | None"
 
 
-def _print_health(url: str, health: Health) -> None:
+def _print_health(what: str, url: str) -> None:
+    health = _health(url) if url else {}
     if url:
-        print(f"  listening {url}{'' if health is not None else ', but does not answer'}")
+        print(f"  {what:<9} {url}{'' if health is not None else ', but does not answer'}")
     for what in ("servers", "upstreams"):
         states = (health or {}).get(what)
         for name, state in states.items() if isinstance(states, dict) else ():
@@ -323,10 +355,18 @@ def _stranger(place: Place) -> statefile.State | None:
     return state
 
 
-def _health_of(place: Place, pid: int) -> tuple[str, Health]:
+def _asked(place: Place, flags: argparse.Namespace, pid: int) -> tuple[str, str]:
+    """What of a runner tells its state, and where: its listener, else that of its metrics; an empty URL for neither."""
     state = statefile.read(place.directory / statefile.NAME)
-    url = state.url if state is not None and state.pid == pid else None
-    return (url or "", _health(url) if url else None)
+    if state is not None and state.pid == pid:
+        return "listening", state.url
+    try:
+        metrics = read(flags)[0].config.metrics
+    except ConfigError:  # since it was started
+        return "", ""
+    if not (metrics.enabled and metrics.port):
+        return "", ""
+    return "metrics", f"http://{f'[{metrics.host}]' if ':' in metrics.host else metrics.host}:{metrics.port}"
 
 
 def _health(url: str) -> Health:
@@ -355,6 +395,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]
     "start": _start,
     "stop": _stop,
     "restart": _restart,
+    "reload": _reload,
     "status": _status,
     "logs": _logs,
 }

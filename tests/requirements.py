@@ -2004,6 +2004,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_one_that_goes_and_comes_back_waits_for_its_own_end",
         "tests/fronts/test_upstream.py::test_they_are_told_of_in_config_order_whenever_they_came",
         "tests/runners/test_bridge.py::test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothing",
+        "tests/runners/test_service.py::test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it",
     ),
     promise(
         "6.drain",
@@ -2032,7 +2033,7 @@ PROMISES = (
         "tests/config/test_pipe.py::test_else_it_is_a_script",
         "tests/runners/test_environment.py::test_a_variable_that_is_set_wins_over_the_file_even_if_empty",
         "tests/test_durations.py::test_parse_as_go_does",
-        "tests/runners/test_bridge.py::test_dotenv_may_change_until_a_reload_but_the_environment_wins",
+        "tests/runners/test_environment.py::test_dotenv_may_change_but_the_environment_and_a_file_that_is_named_win",
         "tests/runners/test_bridge.py::test_what_mcp_pipe_py_was_given_does",
     ),
     promise(
@@ -2131,6 +2132,7 @@ PROMISES = (
         "tests/runners/test_service.py::test_a_configuration_with_upstreams_is_for_the_bridge",
         "tests/runners/test_service.py::test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on",
         "tests/runners/test_service.py::test_check_is_handed_over",
+        "tests/runners/test_service.py::test_a_check_has_the_variables_that_the_service_has",
         "tests/runners/test_service.py::test_a_gateway_is_started_looked_at_used_restarted_and_stopped",
         "tests/runners/test_service.py::test_of_two_starts_at_once_one_wins",
         "tests/runners/test_service.py::test_a_gateway_that_does_not_come_up_says_why",
@@ -2139,6 +2141,7 @@ PROMISES = (
         "tests/runners/test_service.py::test_a_configuration_gone_bad_keeps_nobody_from_stopping",
         "tests/runners/test_service.py::test_a_gateway_that_somebody_else_started_is_seen_and_left_alone",
         "tests/runners/test_service.py::test_a_bridge_is_started_where_there_are_upstreams",
+        "tests/runners/test_service.py::test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it",
         "tests/runners/test_service.py::test_what_a_dead_gateway_left_behind_is_of_none_that_runs",
         "tests/runners/test_service.py::test_logs_are_followed",
         "tests/runners/test_units.py::test_a_unit_ends_children_reloads_and_does_not_repeat_a_bad_configuration",
