@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from mcpgateway import durations
-from mcpgateway.config import pipe
+from mcpgateway.config import lookup, pipe
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
@@ -141,8 +141,8 @@ def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
 
 
 def _place(flags: argparse.Namespace) -> Place:
-    """Where the service of these flags has its files. A configuration that has become bad since it was started must
-    not keep anybody from stopping it.
+    """Where the service of these flags has its files. A configuration that has become bad or gone since it was started
+    must not keep anybody from stopping it.
 
     :raises ConfigError: it is bad, and the service that runs by default was started with another one
     """
@@ -150,10 +150,18 @@ def _place(flags: argparse.Namespace) -> Place:
         return Place(read(flags)[0].config.state_dir)
     except ConfigError:
         usual = Place(Config().state_dir)
-        running = usual.running()
-        if running is None or (flags.config is not None and running.config != str(flags.config.absolute())):
+        running, meant = usual.running(), _meant(flags)
+        if running is None or (meant is not None and running.config != str(meant.absolute())):
             raise
         return usual
+
+
+def _meant(flags: argparse.Namespace) -> Path | None:
+    """The configuration file of these flags, whatever is in it; ``None`` where none is named and none is there."""
+    try:
+        return lookup.find(flags.config, env=os.environ, cwd=Path(), home=Path.home())
+    except ConfigError:
+        return flags.config or Path()  # it has gone; that of a variable is nobody's
 
 
 def runner_arguments(flags: argparse.Namespace, source: str, passed_on: Sequence[str]) -> list[str]:
@@ -195,8 +203,7 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
     if stranger is not None:
         print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
         return FAILED
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn(loaded)
     before = background.size(place.log)
     try:
         record = background.start(
@@ -216,6 +223,11 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         return FAILED
     print(f"started: process {record.pid}, {runner}, log {place.log}")
     return OK
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _stop(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -263,6 +275,7 @@ def _reload(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
         if record.config != source:
             print(f"process {record.pid} runs with {record.config or 'no file'}, not with {source}", file=sys.stderr)
             return FAILED
+        _warn(loaded)
         processes.send(record.process, signal.SIGHUP)
     print(f"reloading: process {record.pid}, log {place.log}")
     return OK

@@ -134,11 +134,11 @@ class Installed:
 
     folder: Path
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "runners.service", *arguments],
             cwd=self.folder,
-            env={**environment(), "HOME": str(self.folder)},
+            env={**environment(), "HOME": str(home or self.folder)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -285,8 +285,14 @@ def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installe
     pid = json.loads((installed.folder / ".local/state/mcp-gateway/service.json").read_text())["pid"]
     file.write_text("{")
 
+    other = installed.folder / "other"
+    other.mkdir()
+    (other / "mcp-gateway.json").write_text('{"state_dir": "elsewhere", "serverz": {}}')
+    elsewhere = Installed(other)("stop", home=installed.folder)
     restarted, status, stopped = installed("restart"), installed("status"), installed("stop")
 
+    assert elsewhere.returncode == 2, "it is not that of this configuration, which says where its files are"
+    assert "unknown key 'serverz'" in elsewhere.stderr
     assert restarted.returncode == 2
     assert status.stdout.startswith(f"running: process {pid}, ")
     assert stopped.stdout == f"stopped: process {pid}\n"
