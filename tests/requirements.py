@@ -2157,6 +2157,7 @@ PROMISES = (
         "tests/runners/test_remote.py::test_a_gateway_is_deployed_over_ssh_looked_at_changed_and_stopped",
         "tests/runners/test_remote.py::test_a_machine_that_cannot_be_reached_is_told_with_255",
         "tests/runners/test_wheels.py::test_an_installation_is_packed_again_whole",
+        "tests/runners/test_remote.py::test_what_is_started_there_asks_the_login_shell_where_commands_are",
     ),
     promise(
         "6.init",
