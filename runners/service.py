@@ -197,11 +197,13 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         print(f"already running: process {former.pid}, {former.runner} of {former.config or 'no file'}")
         if former.config == (source or None):
             return OK
-        print(f"give each its own 'state_dir': both have {place.directory}", file=sys.stderr)
+        print(_two(former.config, place), file=sys.stderr)
         return FAILED
     stranger = _stranger(place)
     if stranger is not None:
         print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
+        if stranger.config != (source or None):
+            print(_two(stranger.config, place), file=sys.stderr)
         return FAILED
     _warn(loaded)
     before = background.size(place.log)
@@ -223,6 +225,10 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         return FAILED
     print(f"started: process {record.pid}, {runner}, log {place.log}")
     return OK
+
+
+def _two(other: str | None, place: Place) -> str:
+    return f"it runs with {other or 'no file'}: give each its own 'state_dir', for both have {place.directory}"
 
 
 def _warn(loaded: Loaded) -> None:
