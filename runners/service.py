@@ -88,7 +88,7 @@ def _checked(given: argparse.Namespace) -> Loaded:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
+    parser = options.parser("service", _EXPLAINED)
     parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
     parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
@@ -99,11 +99,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_EXPLAINED: Final = (
-    "Commands: run (in the foreground), start, stop, restart, reload (as SIGHUP does), status, logs, check, check-json "
-    "(as runners.check), install (a systemd unit). Other flags of run, start and restart go to the runner, those of "
-    "check to runners.check."
-)
+_EXPLAINED: Final = """\
+Runs a gateway, or a bridge, in the background.
+
+commands:
+  run                   in the foreground
+  start, stop, restart  in the background; flags of run, start and restart that
+                        are not known here go to the runner
+  reload                read the configuration anew, as with SIGHUP
+  status, logs          of what runs
+  check, check-json     runners.check, whose flags they take
+  install               write a unit for systemd; see install --help"""
 
 
 def _count(text: str) -> int:
