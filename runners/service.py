@@ -8,26 +8,22 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
 import signal
-import ssl
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from mcpgateway import durations
 from mcpgateway.config import lookup, pipe
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
-from mcpgateway.errors import JSON, ConfigError
-from runners import background, environment, options, processes, statefile
+from mcpgateway.errors import ConfigError
+from runners import background, environment, health, options, processes, statefile
 from runners.background import DidNotStart, Place, Record
 from runners.environment import Variables
 
@@ -42,8 +38,6 @@ HANDED_OVER: Final = {"check": (), "check-json": ("--output", "json")}
 LINES: Final = 100
 SHOWN: Final = 20
 """Lines of the log that are shown of a runner which did not start."""
-HEALTH: Final = 2.0
-"""Seconds that a gateway has to tell its state."""
 PATIENCE: Final = 30.0
 PYTHON: Final = (sys.executable, "-P") if sys.flags.safe_path else (sys.executable,)
 
@@ -328,12 +322,14 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     record = place.record()
     if record is not None and processes.is_alive(record.process):
         _print(place, record)
-        _print_health(*_asked(place, flags, record.pid))
+        what, url = _asked(place, flags, record.pid)
+        for line in health.lines(what, url) if url else ():
+            print(line)
         return OK
     stranger = _stranger(place)
     if stranger is not None:
         print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
-        _print_health("listening", stranger.url)
+        print(*health.lines("listening", stranger.url), sep="\n")
         return OK
     if record is not None:
         print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
@@ -351,21 +347,6 @@ def _print(place: Place, record: Record) -> None:
     print(f"  log       {place.log}")
 
 
-Health: TypeAlias = "Mapping[str, JSON] | None"
-
-
-def _print_health(what: str, url: str) -> None:
-    health = _health(url) if url else {}
-    if url:
-        print(f"  {what:<9} {url}{'' if health is not None else ', but does not answer'}")
-    for what in ("servers", "upstreams"):
-        states = (health or {}).get(what)
-        for name, state in states.items() if isinstance(states, dict) else ():
-            word = state.get("state") if isinstance(state, dict) else state
-            reason = state.get("reason") if isinstance(state, dict) else None
-            print(f"  {what[:-1]:<9} {name}: {word}{f' ({reason})' if reason else ''}")
-
-
 def _memory(pid: int) -> str:
     size = processes.resident(pid)
     return "" if size is None else f", {size // (1024 * 1024)} MB"
@@ -375,7 +356,7 @@ def _stranger(place: Place) -> statefile.State | None:
     """A runner with the same directory that somebody else has started, a service manager perhaps, and that answers:
     the number alone may be that of another process by now."""
     state = statefile.read(place.directory / statefile.NAME)
-    if state is None or not statefile.is_alive(state.pid) or _health(state.url) is None:
+    if state is None or not statefile.is_alive(state.pid) or health.ask(state.url) is None:
         return None
     return state
 
@@ -392,27 +373,6 @@ def _asked(place: Place, flags: argparse.Namespace, pid: int) -> tuple[str, str]
     if not (metrics.enabled and metrics.port):
         return "", ""
     return "metrics", f"http://{f'[{metrics.host}]' if ':' in metrics.host else metrics.host}:{metrics.port}"
-
-
-def _health(url: str) -> Health:
-    """What a gateway on this machine says of itself, nothing where it has been told to refuse us; ``None`` where it
-    does not answer. Nothing secret is sent, so its certificate may be anybody's."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
-    try:
-        with direct.open(f"{_reachable(url)}/health", timeout=HEALTH) as answer:
-            told = json.load(answer)
-    except urllib.error.HTTPError:
-        return {}
-    except (OSError, ValueError):
-        return None
-    return told if isinstance(told, dict) else {}
-
-
-def _reachable(url: str) -> str:
-    """The URL for a client on this machine: all interfaces are no address to go to."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]]] = {

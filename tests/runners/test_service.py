@@ -104,18 +104,6 @@ def test_a_check_has_the_variables_that_the_service_has(
     assert "hunter2" not in said
 
 
-@pytest.mark.parametrize(
-    ("url", "reachable"),
-    [
-        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
-        ("https://[::]:8080", "https://[::1]:8080"),
-        ("http://192.0.2.1:8080", "http://192.0.2.1:8080"),
-    ],
-)
-def test_a_gateway_on_all_interfaces_is_asked_on_loopback(url: str, reachable: str) -> None:
-    assert service._reachable(url) == reachable
-
-
 @pytest.mark.parametrize("given", [[], ["begin"], ["stop", "--port", "1"], ["logs", "-n", "many"]], ids=str)
 def test_wrong_usage_ends_with_2(given: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
