@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from mcpgateway import durations
-from mcpgateway.config import lookup, pipe
+from mcpgateway.config import loading, lookup, pipe
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
@@ -144,16 +144,18 @@ def _place(flags: argparse.Namespace) -> Place:
     """Where the service of these flags has its files. A configuration that has become bad or gone since it was started
     must not keep anybody from stopping it.
 
-    :raises ConfigError: it is bad, and the service that runs by default was started with another one
+    :raises ConfigError: it is bad, and what runs there, or by default if it does not say where, was not started with it
     """
     try:
         return Place(read(flags)[0].config.state_dir)
     except ConfigError:
-        usual = Place(Config().state_dir)
-        running, meant = usual.running(), _meant(flags)
+        meant = _meant(flags)
+        named = None if meant is None else loading.state_dir(meant, env=os.environ)
+        place = Place(named or Config().state_dir)
+        running = place.running()
         if running is None or (meant is not None and running.config != str(meant.absolute())):
             raise
-        return usual
+        return place
 
 
 def _meant(flags: argparse.Namespace) -> Path | None:

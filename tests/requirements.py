@@ -2139,6 +2139,7 @@ PROMISES = (
         "tests/runners/test_service.py::test_what_does_not_drain_is_killed_with_its_children",
         "tests/runners/test_service.py::test_a_gateway_that_died_is_told_and_can_be_started_again",
         "tests/runners/test_service.py::test_a_configuration_gone_bad_keeps_nobody_from_stopping",
+        "tests/runners/test_service.py::test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_own",
         "tests/runners/test_service.py::test_a_gateway_that_somebody_else_started_is_seen_and_left_alone",
         "tests/runners/test_service.py::test_a_bridge_is_started_where_there_are_upstreams",
         "tests/runners/test_service.py::test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it",

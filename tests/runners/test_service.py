@@ -288,6 +288,23 @@ def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installe
 
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
+def test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_own(installed: Installed) -> None:
+    port = free_port()
+    installed.configure(listen={"port": port}, servers={"a": {"command": "${TOKEN}", "enabled": False}})
+    (installed.folder / "variables").write_text("TOKEN=hunter2\n")
+    installed("start", "--environment-file", "variables")
+    pid = installed.pid
+
+    refused, status, logs, stopped = installed("reload"), installed("status"), installed("logs"), installed("stop")
+
+    assert (refused.returncode, "TOKEN is not set" in refused.stderr) == (2, True)
+    assert status.stdout.startswith(f"running: process {pid}, ")
+    assert logs.stdout == f"listening on http://127.0.0.1:{port}\n"
+    assert stopped.stdout == f"stopped: process {pid}\n"
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
 def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: Installed) -> None:
     installed.configure(listen={"port": free_port()})
     command = [sys.executable, "-m", "runners.service", "run"]
