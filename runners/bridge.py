@@ -9,13 +9,12 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 from mcpgateway.config import pipe
 from mcpgateway.config.loading import Loaded
 from mcpgateway.errors import ConfigError
-from runners import environment, options, serving
+from runners import options, serving
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,18 +23,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "target", nargs="?", help="show only this server of the configuration, or this Python script, to MCP_ENDPOINT"
     )
-    return serving.main(serving.Runner(parser, listens, partial(find, dict(os.environ))), arguments)
+    return serving.main(serving.Runner(parser, listens, find, dotenv=True), arguments)
 
 
-def find(inherited: Mapping[str, str], given: argparse.Namespace) -> Loaded:
-    """The configuration as it is now, with ``.env`` in the process's environment.
-
-    ``inherited`` is the environment of the start. What it sets wins over ``.env``, which a reload reads again; it is
-    not set again, for what the runner has taken out of its environment since is not for its children.
+def find(given: argparse.Namespace) -> Loaded:
+    """The configuration as it is now.
 
     :raises ConfigError: there is none, it is bad, or it says of nothing that it is to be dialled
     """
-    os.environ.update(dict(environment.with_dotenv(inherited).items() - inherited.items()))  # servers inherit it
     target = vars(given).get("target")  # a check has none
     if target is None:
         loaded = options.named_configuration(given)

@@ -32,6 +32,7 @@ from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.children import GRACE
 from runners import by_upstream, logs, options
+from runners.environment import Variables
 from runners.findings import Finding, Status, Tool, as_json, as_text, one_line
 
 OUTPUTS: Final = ("text", "json")
@@ -51,9 +52,10 @@ INTERRUPTED: Final = 130
 def main(
     arguments: Sequence[str] | None = None,
     *,
-    find: Callable[[argparse.Namespace], Loaded] = options.named_configuration,
+    find: Callable[[argparse.Namespace], Loaded] | None = None,
 ) -> int:
-    """Check and print; 0, or with ``--strict`` 1 if a server failed. ``find`` gives the configuration.
+    """Check and print; 0, or with ``--strict`` 1 if a server failed. ``find`` gives the configuration, and takes the
+    variables for it; without it, those of ``--environment-file``.
 
     A configuration that cannot be used ends it with 2, as it does any runner; asked for with ``-check``, as users of
     dlmufei/mcp-gateway do, with what they know: ``Error: …`` and 1.
@@ -61,7 +63,7 @@ def main(
     flags = options.two_dashes(sys.argv[1:] if arguments is None else arguments)
     given = _parse([flag for flag in flags if flag != "--check"])
     try:
-        return _check_and_print(given, find(given))
+        return _check_and_print(given, (find or _find)(given))
     except ConfigError as problem:
         if "--check" not in flags:
             options.fail(str(problem))
@@ -71,6 +73,11 @@ def main(
         if isinstance(stopped, BaseExceptionGroup) and stopped.split(KeyboardInterrupt)[1] is not None:
             raise
         return INTERRUPTED
+
+
+def _find(given: argparse.Namespace) -> Loaded:
+    Variables(os.environ).take(given.environment_file)
+    return options.named_configuration(given)
 
 
 def _check_and_print(given: argparse.Namespace, loaded: Loaded) -> int:

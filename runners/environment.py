@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from io import StringIO
 from pathlib import Path
 
@@ -29,6 +29,35 @@ def read(path: Path) -> dict[str, str]:
     if wrong:
         raise ConfigError([f"{path}:{line}: expected NAME=value" for line in wrong])
     return {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
+
+
+class Variables:
+    """What files say, in the environment of this process, which its servers inherit. Read anew as often as one likes:
+    what a file says no more is then as it was before."""
+
+    def __init__(self, environ: MutableMapping[str, str]) -> None:
+        self._environ = environ
+        self._inherited = dict(environ)
+        self._names: set[str] = set()
+
+    def take(self, file: Path | None, *, dotenv: bool = False) -> None:
+        """Let ``file`` win over what was inherited, and with ``dotenv`` both over ``.env`` in the working directory.
+
+        What else has become of the environment since stays: what the runner took out is not for its children.
+
+        :raises ConfigError: a file cannot be read; nothing has changed then
+        """
+        wanted = {**self._inherited, **(read(file) if file is not None else {})}
+        if dotenv:
+            wanted = with_dotenv(wanted)
+        ours = {name: value for name, value in wanted.items() if self._inherited.get(name) != value}
+        for name in self._names - ours.keys():
+            if name in self._inherited:
+                self._environ[name] = self._inherited[name]
+            else:
+                self._environ.pop(name, None)
+        self._environ.update(ours)
+        self._names = set(ours)
 
 
 def with_dotenv(env: Mapping[str, str]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,13 +72,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"init: {problem}", file=sys.stderr)
         return 1
     print(*(f"written: {path}" for path in files), "", "next:", sep="\n")
-    print(*(f"  {step.format(python=shlex.quote(sys.executable))}" for step in NEXT[given.dialect]), sep="\n")
+    print(*(f"  {step.format(python=interpreter())}" for step in NEXT[given.dialect]), sep="\n")
     return 0
+
+
+def interpreter() -> str:
+    """The interpreter that has this package, for a shell; by the shortest path to it, and not the one that a virtual
+    environment links to."""
+    return shlex.quote(
+        os.path.join(os.path.realpath(os.path.dirname(sys.executable)), os.path.basename(sys.executable))
+    )
 
 
 def examples(dialect: str) -> Iterator[tuple[str, bytes]]:
     """The files of a dialect: where each goes, and what is in it."""
-    python = shlex.quote(sys.executable).encode()
+    python = interpreter().encode()
     for name, file in sorted(_files(resources.files("runners") / "examples" / dialect)):
         yield HIDDEN.get(name, name), file.read_bytes().replace(PYTHON.encode(), python)
 
@@ -95,11 +104,14 @@ def _holds(path: Path, data: bytes) -> bool:
 
 
 def write(path: Path, data: bytes) -> None:
-    """Write a file, and its directory if there is none; a script can be run."""
+    """Write a file, and its directory if there is none; a script can be run, and what is copied to hold secrets is its
+    owner's alone, as then the copy is."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
     if data.startswith(b"#!"):
         path.chmod(path.stat().st_mode | 0o111)
+    elif path.name in HIDDEN.values():
+        path.chmod(0o600)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ DEMO = {
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
-    """An argument parser with ``--config --demo --log-level --log-format --log-verbose --version``."""
+    """An argument parser that has ``--config``, ``--environment-file``, ``--demo``, ``--log-…`` and ``--version``."""
     options = argparse.ArgumentParser(
         prog=f"python -m runners.{name}",
         description=description,
@@ -41,6 +41,12 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     options.add_argument("--config", type=Path, metavar="FILE", help="YAML, JSON or TOML; else looked up")
+    options.add_argument(
+        "--environment-file",
+        type=Path,
+        metavar="FILE",
+        help="NAME=value lines, tokens for instance; wins over what is set",
+    )
     options.add_argument("--demo", action="store_true", help="with two bundled demo servers; needs no configuration")
     options.add_argument("--log-level", choices=logs.LEVELS, help="overrides logging.level")
     options.add_argument("--log-format", choices=logs.FORMATS, help="overrides logging.format")
@@ -110,7 +116,7 @@ def find_configuration(explicit: Path | None, *, demo: bool = False) -> Loaded:
 
 
 def named_configuration(given: argparse.Namespace) -> Loaded:
-    """As `find_configuration`, by the options that every runner has."""
+    """As `find_configuration`, by the options that every runner has. Its variables are to be taken before."""
     return find_configuration(given.config, demo=given.demo)
 
 

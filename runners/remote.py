@@ -33,7 +33,7 @@ from runners.wheels import CannotPack
 
 DIRECTORY: Final = "/opt/mcp-gateway"
 PYTHONS: Final = ("python3", "python3.14", "python3.13", "python3.12", "python3.11")
-COMMANDS: Final = ("deploy", "upload", "start", "stop", "restart", "status", "logs", "logs-f")
+COMMANDS: Final = ("deploy", "upload", "start", "stop", "restart", "reload", "status", "logs", "logs-f")
 
 UPLOAD: Final = r"""
 set -eu
@@ -90,9 +90,10 @@ fi
 cd -- "$directory"
 unset MCP_GATEWAY_CONFIG MCP_CONFIG
 if [ -e .env ]; then set -- "$@" --environment-file .env; fi
-exec venv/bin/python -P -m runners.service "$@"
+exec env -u SHLVL -u TERM venv/bin/python -P -m runners.service "$@"
 """
-"""Arguments: the directory, and those of `runners.service`, which finds the configuration where it is."""
+"""Arguments: the directory, and those of `runners.service`, which finds the configuration where it is. That a shell has
+been at work is hidden from it: it was no login shell, so that one is asked where ``npx`` and ``uvx`` are."""
 
 
 @attrs.frozen

@@ -8,25 +8,24 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import ssl
+import signal
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Final
 
 from mcpgateway import durations
+from mcpgateway.config import loading, lookup, pipe
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config
-from mcpgateway.errors import JSON, ConfigError
-from runners import background, environment, options, processes, statefile
+from mcpgateway.errors import ConfigError
+from runners import background, environment, health, options, processes, statefile
 from runners.background import DidNotStart, Place, Record
+from runners.environment import Variables
 
 OK, FAILED, NOT_RUNNING = 0, 1, 3
 DEAD: Final = 1
@@ -39,8 +38,6 @@ HANDED_OVER: Final = {"check": (), "check-json": ("--output", "json")}
 LINES: Final = 100
 SHOWN: Final = 20
 """Lines of the log that are shown of a runner which did not start."""
-HEALTH: Final = 2.0
-"""Seconds that a gateway has to tell its state."""
 PATIENCE: Final = 30.0
 PYTHON: Final = (sys.executable, "-P") if sys.flags.safe_path else (sys.executable,)
 
@@ -54,11 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return units.main(given[1:])
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # logs hold anything, whatever the locale
-    before, given = _environment().parse_known_args(options.two_dashes(given))
     try:
-        if before.environment_file is not None:
-            os.environ.update(environment.read(before.environment_file))
-        return _do(given)
+        return _do(options.two_dashes(given))
     except ConfigError as problem:
         options.fail(str(problem))
     except OSError as problem:
@@ -72,21 +66,23 @@ def _do(given: Sequence[str]) -> int:
     if given and given[0] in HANDED_OVER:
         from runners import check
 
-        return check.main([*HANDED_OVER[given[0]], *given[1:]])
+        return check.main([*HANDED_OVER[given[0]], *given[1:]], find=_checked)
     flags, passed_on = _parser().parse_known_args(given)
     return _COMMANDS[flags.command](flags, passed_on)
 
 
-def _environment() -> argparse.ArgumentParser:
-    """What every command takes."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
-    return parser
+def _checked(given: argparse.Namespace) -> Loaded:
+    """The configuration as the runner for it has it.
+
+    :raises ConfigError: there is none, or it is bad
+    """
+    Variables(os.environ).take(given.environment_file, dotenv=True)
+    loaded = options.named_configuration(given)
+    return pipe.bridged(loaded, os.environ) if runner_of(loaded, os.environ) == "bridge" else loaded
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = options.parser("service", "Runs a gateway, or a bridge, in the background. " + _EXPLAINED)
-    parser.add_argument("--environment-file", metavar="FILE", help="NAME=value lines, tokens for instance")
+    parser = options.parser("service", _EXPLAINED)
     parser.add_argument("command", choices=(*_COMMANDS, *HANDED_OVER, "install"), metavar="COMMAND")
     parser.add_argument("--runner", choices=RUNNERS, help="(default: bridge if there are upstreams, else gateway)")
     parser.add_argument("-f", "--follow", action="store_true", help="logs: go on with what comes")
@@ -97,10 +93,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_EXPLAINED: Final = (
-    "Commands: run (in the foreground), start, stop, restart, status, logs, check, check-json (as runners.check), "
-    "install (a systemd unit). Other flags of run, start and restart go to the runner, those of check to runners.check."
-)
+_EXPLAINED: Final = """\
+Runs a gateway, or a bridge, in the background.
+
+commands:
+  run                   in the foreground
+  start, stop, restart  in the background; flags of run, start and restart that
+                        are not known here go to the runner
+  reload                read the configuration anew, as with SIGHUP
+  status, logs          of what runs
+  check, check-json     runners.check, whose flags they take
+  install               write a unit for systemd; see install --help"""
 
 
 def _count(text: str) -> int:
@@ -120,13 +123,14 @@ def runner_of(loaded: Loaded, env: Mapping[str, str], wanted: str | None = None)
 
 
 def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
-    """The configuration, read with the variables that the bridge has from ``.env``, and the runner for it. They are not
-    handed on to the runner: it reads them by itself, anew at each reload.
+    """The configuration, read with the variables of ``--environment-file`` and, as the bridge has it, of ``.env``, and
+    the runner for it. They are not handed on to the runner: it reads them by itself, anew at each reload.
 
     :raises ConfigError: there is none, or it is bad
     """
     inherited = dict(os.environ)
-    env = environment.with_dotenv(inherited)
+    file: Path | None = flags.environment_file
+    env = environment.with_dotenv({**inherited, **(environment.read(file) if file is not None else {})})
     os.environ.update(env)
     try:
         loaded = options.find_configuration(flags.config, demo=flags.demo)
@@ -137,24 +141,36 @@ def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
 
 
 def _place(flags: argparse.Namespace) -> Place:
-    """Where the service of these flags has its files. A configuration that has become bad since it was started must
-    not keep anybody from stopping it.
+    """Where the service of these flags has its files. A configuration that has become bad or gone since it was started
+    must not keep anybody from stopping it.
 
-    :raises ConfigError: it is bad, and the service that runs by default was started with another one
+    :raises ConfigError: it is bad, and what runs there, or by default if it does not say where, was not started with it
     """
     try:
         return Place(read(flags)[0].config.state_dir)
     except ConfigError:
-        usual = Place(Config().state_dir)
-        running = usual.running()
-        if running is None or (flags.config is not None and running.config != str(flags.config.absolute())):
+        meant = _meant(flags)
+        named = None if meant is None else loading.state_dir(meant, env=os.environ)
+        place = Place(named or Config().state_dir)
+        running = place.running()
+        if running is None or (meant is not None and running.config != str(meant.absolute())):
             raise
-        return usual
+        return place
+
+
+def _meant(flags: argparse.Namespace) -> Path | None:
+    """The configuration file of these flags, whatever is in it; ``None`` where none is named and none is there."""
+    try:
+        return lookup.find(flags.config, env=os.environ, cwd=Path(), home=Path.home())
+    except ConfigError:
+        return flags.config or Path()  # it has gone; that of a variable is nobody's
 
 
 def runner_arguments(flags: argparse.Namespace, source: str, passed_on: Sequence[str]) -> list[str]:
     """The flags of the runner itself."""
-    named = {"--config": source, "--log-level": flags.log_level, "--log-format": flags.log_format}
+    variables = str(flags.environment_file.absolute()) if flags.environment_file is not None else ""
+    named = {"--config": source, "--environment-file": variables}
+    named |= {"--log-level": flags.log_level, "--log-format": flags.log_format}
     own = [part for flag, value in named.items() if value for part in (flag, value)]
     switches = {"--demo": flags.demo, "--log-verbose": flags.log_verbose}
     return [*own, *(flag for flag, on in switches.items() if on), *passed_on]
@@ -183,14 +199,15 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         print(f"already running: process {former.pid}, {former.runner} of {former.config or 'no file'}")
         if former.config == (source or None):
             return OK
-        print(f"give each its own 'state_dir': both have {place.directory}", file=sys.stderr)
+        print(_two(former.config, place), file=sys.stderr)
         return FAILED
     stranger = _stranger(place)
     if stranger is not None:
         print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
+        if stranger.config != (source or None):
+            print(_two(stranger.config, place), file=sys.stderr)
         return FAILED
-    for warning in loaded.warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+    _warn(loaded)
     before = background.size(place.log)
     try:
         record = background.start(
@@ -210,6 +227,15 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         return FAILED
     print(f"started: process {record.pid}, {runner}, log {place.log}")
     return OK
+
+
+def _two(other: str | None, place: Place) -> str:
+    return f"it runs with {other or 'no file'}: give each its own 'state_dir', for both have {place.directory}"
+
+
+def _warn(loaded: Loaded) -> None:
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _stop(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
@@ -234,6 +260,32 @@ def _end(place: Place) -> int:
         print(f"stopped: process {record.pid}")
     else:
         print(f"killed: process {record.pid} had not ended after {bound:g} s")
+    return OK
+
+
+def _reload(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
+    """Have what runs read its configuration and variables anew, unless they are bad, which is found out first."""
+    _none_of(passed_on)
+    loaded, _ = read(flags)
+    place = Place(loaded.config.state_dir)
+    source = str(Path(loaded.config.source).absolute()) if loaded.config.source else None
+    with place.locked():
+        record = place.running()
+        if record is None:
+            stranger = _stranger(place)
+            print(
+                "not running"
+                if stranger is None
+                else f"process {stranger.pid} was not started by this command: reload it where it was started",
+                file=sys.stderr,
+            )
+            return FAILED
+        if record.config != source:
+            print(f"process {record.pid} runs with {record.config or 'no file'}, not with {source}", file=sys.stderr)
+            return FAILED
+        _warn(loaded)
+        processes.send(record.process, signal.SIGHUP)
+    print(f"reloading: process {record.pid}, log {place.log}")
     return OK
 
 
@@ -271,12 +323,15 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     place = _place(flags)
     record = place.record()
     if record is not None and processes.is_alive(record.process):
-        _print(place, record, _health_of(place, record.pid))
+        _print(place, record)
+        what, url = _asked(place, flags, record.pid)
+        for line in health.lines(what, url) if url else ():
+            print(line)
         return OK
     stranger = _stranger(place)
     if stranger is not None:
         print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
-        _print_health(stranger.url, _health(stranger.url))
+        print(*health.lines("listening", stranger.url), sep="\n")
         return OK
     if record is not None:
         print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
@@ -285,28 +340,13 @@ def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     return NOT_RUNNING
 
 
-def _print(place: Place, record: Record, health: tuple[str, Health]) -> None:
+def _print(place: Place, record: Record) -> None:
     seconds = (datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds()
     up = durations.format(float(max(0, round(seconds))))
     print(f"running: process {record.pid}{_memory(record.pid)}, up {up}")
     print(f"  runner    {record.runner}")
     print(f"  config    {record.config or 'none'}")
     print(f"  log       {place.log}")
-    _print_health(*health)
-
-
-Health: TypeAlias = "Mapping[str, JSON] | None"
-
-
-def _print_health(url: str, health: Health) -> None:
-    if url:
-        print(f"  listening {url}{'' if health is not None else ', but does not answer'}")
-    for what in ("servers", "upstreams"):
-        states = (health or {}).get(what)
-        for name, state in states.items() if isinstance(states, dict) else ():
-            word = state.get("state") if isinstance(state, dict) else state
-            reason = state.get("reason") if isinstance(state, dict) else None
-            print(f"  {what[:-1]:<9} {name}: {word}{f' ({reason})' if reason else ''}")
 
 
 def _memory(pid: int) -> str:
@@ -318,36 +358,23 @@ def _stranger(place: Place) -> statefile.State | None:
     """A runner with the same directory that somebody else has started, a service manager perhaps, and that answers:
     the number alone may be that of another process by now."""
     state = statefile.read(place.directory / statefile.NAME)
-    if state is None or not statefile.is_alive(state.pid) or _health(state.url) is None:
+    if state is None or not statefile.is_alive(state.pid) or health.ask(state.url) is None:
         return None
     return state
 
 
-def _health_of(place: Place, pid: int) -> tuple[str, Health]:
+def _asked(place: Place, flags: argparse.Namespace, pid: int) -> tuple[str, str]:
+    """What of a runner tells its state, and where: its listener, else that of its metrics; an empty URL for neither."""
     state = statefile.read(place.directory / statefile.NAME)
-    url = state.url if state is not None and state.pid == pid else None
-    return (url or "", _health(url) if url else None)
-
-
-def _health(url: str) -> Health:
-    """What a gateway on this machine says of itself, nothing where it has been told to refuse us; ``None`` where it
-    does not answer. Nothing secret is sent, so its certificate may be anybody's."""
-    trusting = ssl.create_default_context()
-    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting))
+    if state is not None and state.pid == pid:
+        return "listening", state.url
     try:
-        with direct.open(f"{_reachable(url)}/health", timeout=HEALTH) as answer:
-            told = json.load(answer)
-    except urllib.error.HTTPError:
-        return {}
-    except (OSError, ValueError):
-        return None
-    return told if isinstance(told, dict) else {}
-
-
-def _reachable(url: str) -> str:
-    """The URL for a client on this machine: all interfaces are no address to go to."""
-    return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        metrics = read(flags)[0].config.metrics
+    except ConfigError:  # since it was started
+        return "", ""
+    if not (metrics.enabled and metrics.port):
+        return "", ""
+    return "metrics", f"http://{f'[{metrics.host}]' if ':' in metrics.host else metrics.host}:{metrics.port}"
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]]] = {
@@ -355,6 +382,7 @@ _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]
     "start": _start,
     "stop": _stop,
     "restart": _restart,
+    "reload": _reload,
     "status": _status,
     "logs": _logs,
 }

@@ -29,6 +29,7 @@ from mcpgateway.errors import ConfigError
 from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.gateway import Gateway
 from runners import logs, open_files, options, readiness, stderr
+from runners.environment import Variables
 from runners.statefile import State, StateFile
 
 log = logging.getLogger("mcpgateway")
@@ -50,6 +51,8 @@ class Runner:
 
     :raises ConfigError: there is none, or it is bad
     """
+    dotenv: bool = False
+    """Whether variables may stand in ``.env`` in the working directory, too."""
 
 
 @attrs.frozen
@@ -67,12 +70,13 @@ def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
     ``--check`` hands over to ``runners.check``.
     """
     flags = options.two_dashes(sys.argv[1:] if arguments is None else arguments)
+    find = partial(_find, runner, Variables(os.environ))
     if "--check" in flags:
         from runners import check
 
-        return check.main(flags, find=runner.find)
+        return check.main(flags, find=find)
     given = runner.parser.parse_args(flags)
-    read = partial(_read, runner, given)
+    read = partial(_read, runner, find, given)
     try:
         wanted = read()
     except ConfigError as problem:
@@ -114,12 +118,21 @@ class CannotListen(Exception):
             super().__init__(f"cannot listen on {listen.host}, port {listen.port}: {reason}")
 
 
-def _read(runner: Runner, given: argparse.Namespace) -> Wanted:
+def _find(runner: Runner, variables: Variables, given: argparse.Namespace) -> Loaded:
+    """The configuration, and the variables for it, as their files are now.
+
+    :raises ConfigError: there is none, or one of them is bad
+    """
+    variables.take(given.environment_file, dotenv=runner.dotenv)
+    return runner.find(given)
+
+
+def _read(runner: Runner, find: Callable[[argparse.Namespace], Loaded], given: argparse.Namespace) -> Wanted:
     """What the configuration says as it is now, under the flags.
 
     :raises ConfigError: it is bad, or does not go with the flags or the runner
     """
-    loaded = runner.find(given)
+    loaded = find(given)
     listening = runner.listens(given, loaded)
     config = overridden(loaded.config, given)
     return Wanted(open_files.fitted(config) if listening else config, listening, loaded.warnings)

@@ -27,6 +27,7 @@ from mcpgateway.config.plan import plans
 from mcpgateway.errors import ConfigError
 from mcpgateway.fronts.stdio import StdioFront
 from runners import logs, options, statefile
+from runners.environment import Variables
 
 log = logging.getLogger("mcpgateway")
 
@@ -100,6 +101,7 @@ def _loaded(given: argparse.Namespace) -> Loaded:
 
     :raises ConfigError: it is bad, or there is none
     """
+    Variables(os.environ).take(given.environment_file)
     if given.url is None:
         return options.find_configuration(given.config, demo=given.demo)
     config = options.find_configuration(given.config).config if given.config is not None else Config()

@@ -21,7 +21,7 @@ from typing import Final
 import attrs
 
 from mcpgateway.errors import ConfigError
-from runners import environment, options, service
+from runners import options, service
 from runners.background import MARGIN
 
 MARK: Final = "# Written by: python -m runners.service install"
@@ -64,8 +64,6 @@ class Unit:
     system: bool
     user: str | None = None
     """Whose the process is; of a system unit only."""
-    environment_file: Path | None = None
-    """A file of ``NAME=value`` lines."""
     path: str = ""
     """``PATH``; empty for that of the service manager."""
 
@@ -79,8 +77,6 @@ class Unit:
             yield f"User={self.user}"
         if self.path:
             yield "Environment=" + quoted(f"PATH={self.path}", variables=False)
-        if self.environment_file is not None:
-            yield f"EnvironmentFile={escaped(str(self.environment_file))}"
         yield from ("Restart=on-failure", "RestartSec=5", "RestartPreventExitStatus=2")
         yield from ("KillMode=mixed", f"TimeoutStopSec={self.stop:g}")
         yield from ALWAYS
@@ -123,7 +119,6 @@ def main(arguments: Sequence[str]) -> int:
     where.add_argument("--system", action="store_true", help="for that of the system (the default of root)")
     parser.add_argument("--run-as", metavar="USER", help="whose a system service is (default: who calls this)")
     parser.add_argument("--name", default=NAME, help=f"of the unit (default {NAME})")
-    parser.add_argument("--environment-file", type=Path, metavar="FILE", help="NAME=value lines, tokens for instance")
     parser.add_argument("--print", action="store_true", help="to standard output, and write nothing")
     parser.add_argument("--force", action="store_true", help="write over a unit that was not written by this")
     given, passed_on = parser.parse_known_args(options.two_dashes(arguments))
@@ -148,9 +143,6 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> Unit:
-    environment_file: Path | None = given.environment_file
-    if environment_file is not None:
-        os.environ.update(environment.read(environment_file))
     loaded, runner = service.read(given)
     config = loaded.config
     source = str(Path(config.source).absolute()) if config.source else ""
@@ -163,7 +155,6 @@ def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> 
         config.shutdown_timeout + MARGIN,
         system,
         owner if system else None,
-        environment_file.absolute() if environment_file is not None else None,
         os.environ.get("PATH", ""),
     )
 

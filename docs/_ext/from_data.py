@@ -236,11 +236,11 @@ class ConformanceKnown(Generated):
 # ---- upstreams -----------------------------------------------------------------------------------------------------
 
 PLACES: dict[State, Point] = {
-    State.DIALLING: (80, 40),
-    State.CONNECTED: (340, 40),
-    State.STABLE: (600, 40),
-    State.WAITING: (210, 170),
-    State.ENDED: (470, 250),
+    State.DIALLING: (70, 130),
+    State.CONNECTED: (470, 30),
+    State.STABLE: (760, 130),
+    State.WAITING: (340, 130),
+    State.ENDED: (500, 290),
 }
 
 

@@ -61,6 +61,20 @@ def loads(text: str, *, name: str, format: Format, env: Mapping[str, str], base:
     return _loads(text, format, _Source(name, env, base))
 
 
+def state_dir(path: Path, *, env: Mapping[str, str]) -> Path | None:
+    """The ``state_dir`` of a file, whatever else is wrong with it; ``None`` where that cannot be told.
+
+    Whoever wants to end what runs by it need not mend it first.
+    """
+    try:
+        text = path.read_text("utf-8-sig", errors="replace")
+        root, _ = _parse(text, format_of(path, text), env)
+        only = {name: node for name, node in root.entries.items() if name == "state_dir"}
+        return _finish(Node(only), _Source(str(path), env, path.absolute().parent)).config.state_dir
+    except (OSError, Invalid, ConfigError):
+        return None
+
+
 def from_value(
     value: Mapping[str, object], *, env: Mapping[str, str] | None = None, name: str = "configuration"
 ) -> Loaded:

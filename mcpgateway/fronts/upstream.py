@@ -197,7 +197,9 @@ class Upstream:
             end = End("the gateway failed, which its log tells of")
         finally:
             transport.close()
-        return Event.REFUSED if end.code == UNWELCOME else Event.DROPPED, end.reason
+        if end.code == UNWELCOME:
+            return Event.REFUSED, f"{end.reason}: it has failed, or does not take the token in its endpoint"
+        return Event.DROPPED, end.reason
 
     def _step(self, event: Event) -> None:
         self._life = step(self._life, event, self.config.reconnect, now=trio.current_time(), unit=self._random())

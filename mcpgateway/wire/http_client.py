@@ -10,6 +10,7 @@ was interrupted costs its connection, which is how a peer learns that nobody wan
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 from urllib.parse import quote, urlsplit
@@ -187,8 +188,10 @@ def is_event_stream(headers: Mapping[bytes, bytes]) -> bool:
 
 def innermost(problem: BaseException) -> str:
     """The innermost reason of a failure to connect: trio, ssl and httpcore wrap it."""
-    if isinstance(problem, OSError) and problem.strerror:
-        return problem.strerror
+    if isinstance(problem, OSError) and problem.errno is not None and problem.strerror:
+        # trio puts the address before what the system says, as a tuple; ssl and getaddrinfo have codes of their own
+        system = os.strerror(problem.errno)
+        return system if problem.strerror.endswith(system) else problem.strerror
     inner = problem.__cause__ or problem.__context__
     if isinstance(inner, BaseExceptionGroup) and inner.exceptions:
         return innermost(inner.exceptions[0])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mcpgateway.config.loading import format_of, from_value, load, loads
+from mcpgateway.config.loading import format_of, from_value, load, loads, state_dir
 from mcpgateway.config.model import Config, HttpServer, Secret, StdioServer
 from mcpgateway.errors import ConfigError
 
@@ -49,6 +49,30 @@ def test_a_file_that_cannot_be_read_is_one_problem(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load(path, env={})
         assert caught.value.problems == [f"{path}: {problem}"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("state_dir: state\nserverz: {}\nservers: {a: {command: '${UNSET}'}}", "state"),
+        ("state_dir: ${PLACE}\nport: 1", "there"),
+        ("servers: 1", None),
+        ("state_dir: {}", ""),
+        ("state_dir: ${UNSET}", ""),
+        ("{", ""),
+    ],
+)
+def test_where_a_file_has_its_state_is_known_whatever_else_is_wrong(
+    text: str, found: str | None, tmp_path: Path
+) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    usual = Config().state_dir
+
+    told = state_dir(file, env={"PLACE": "there", "HOME": str(Path.home())})
+
+    assert told == (usual if found is None else tmp_path / found if found else None)
+    assert state_dir(tmp_path, env={}) is None
 
 
 def test_equal_texts_are_equal_configurations_wherever_they_come_from() -> None:

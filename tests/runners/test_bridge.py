@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mcpgateway.config.loading import Loaded
-from mcpgateway.config.model import Config, Metrics, Secret, StdioServer, UpstreamConfig
+from mcpgateway.config.model import Config, Metrics, Secret, UpstreamConfig
 from mcpgateway.errors import ConfigError
 from runners import bridge, serving
 from tests.real.bridges import bridge as bridging
@@ -74,26 +72,6 @@ def test_it_hands_over_to_the_check(flag: str, tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().out
 
 
-@pytest.mark.requirement("6.config")
-def test_dotenv_may_change_until_a_reload_but_the_environment_wins(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", {"SET": "in the environment"})
-    (tmp_path / "c.json").write_text('{"mcpServers": {"a": {"command": "${SET}", "args": ["${TOKEN}"]}}}')
-    find = partial(bridge.find, dict(os.environ), given("--config", "c.json"))
-
-    seen = []
-    for token in "one", "two":
-        (tmp_path / ".env").write_text(f"MCP_ENDPOINT=wss://cloud.example/?token={token}\nTOKEN={token}\nSET=in .env")
-        config = find().config
-        server = config.servers["a"]
-        assert isinstance(server, StdioServer)
-        seen.append((server.command, *server.args, config.upstreams[0].endpoint.reveal()))
-
-    assert seen == [("in the environment", token, f"wss://cloud.example/?token={token}") for token in ("one", "two")]
-
-
 @pytest.mark.parametrize("flags", [["--demo", "clock"], ["script.py"]])
 def test_a_target_needs_no_file(flags: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -103,31 +81,8 @@ def test_a_target_needs_no_file(flags: list[str], tmp_path: Path, monkeypatch: p
     parser = serving.parser("bridge", "")
     parser.add_argument("target", nargs="?")
 
-    config = bridge.find(dict(os.environ), parser.parse_args(flags)).config
+    config = bridge.find(parser.parse_args(flags)).config
     assert list(config.servers) == [flags[-1].removesuffix(".py")]
-
-
-def test_what_the_runner_took_out_of_its_environment_does_not_come_back_with_a_reload(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The socket of who started it is nothing for its servers."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(os, "environ", {"NOTIFY_SOCKET": "/run/socket", "MCP_ENDPOINT": "wss://cloud.example/"})
-    (tmp_path / "c.json").write_text('{"mcpServers": {"a": {"command": "x"}}}')
-    find = partial(bridge.find, dict(os.environ), given("--config", "c.json"))
-    find()
-    del os.environ["NOTIFY_SOCKET"]
-
-    find()
-
-    assert "NOTIFY_SOCKET" not in os.environ
-
-
-def test_a_file_of_dotenv_that_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").mkdir()
-    with pytest.raises(ConfigError, match=r"^\.env: cannot be read: Is a directory$"):
-        bridge.find({}, given())
 
 
 # ---- as a process ----------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pytest
 
 from mcpgateway.errors import ConfigError
 from runners import environment
+from runners.environment import Variables
 
 
 def test_what_a_file_may_hold(tmp_path: Path) -> None:
@@ -75,3 +76,52 @@ def test_without_a_file_the_environment_is_as_it_is(tmp_path: Path, monkeypatch:
 
     assert found == env
     assert found is not env
+
+
+@pytest.mark.requirement("6.config")
+def test_dotenv_may_change_but_the_environment_and_a_file_that_is_named_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {"SET": "before", "HOME": "/"}
+    variables = Variables(environ)
+
+    seen = []
+    for token in "one", "two":
+        (tmp_path / ".env").write_text(f"TOKEN={token}\nKEY=in .env\nSET=in .env\n")
+        (tmp_path / "named").write_text(f"KEY={token}\n")
+        variables.take(Path("named"), dotenv=True)
+        seen.append(dict(environ))
+
+    assert seen == [{"SET": "before", "HOME": "/", "TOKEN": token, "KEY": token} for token in ("one", "two")]
+
+
+def test_what_a_file_says_no_more_is_as_it_was_before(tmp_path: Path) -> None:
+    """And what the runner has taken out since, the socket of who started it, does not come back."""
+    environ = {"SET": "before", "NOTIFY_SOCKET": "/run/socket"}
+    variables = Variables(environ)
+    file = tmp_path / "named"
+    file.write_text("SET=now\nKEY=new\n")
+    variables.take(file)
+    within = dict(environ)
+    del environ["NOTIFY_SOCKET"]
+    file.write_text("")
+
+    variables.take(file)
+
+    assert within == {"SET": "now", "KEY": "new", "NOTIFY_SOCKET": "/run/socket"}
+    assert environ == {"SET": "before"}
+
+
+def test_a_file_that_cannot_be_read_changes_nothing_and_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").mkdir()
+    (tmp_path / "named").write_text("KEY=new\n")
+    environ = {"SET": "before"}
+
+    with pytest.raises(ConfigError, match=r"^\.env: cannot be read: Is a directory$"):
+        Variables(environ).take(tmp_path / "named", dotenv=True)
+
+    assert environ == {"SET": "before"}

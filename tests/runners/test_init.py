@@ -87,10 +87,11 @@ def test_the_canonical_example_loads_and_so_does_what_is_commented_out(tmp_path:
 @pytest.mark.requirement("6.init")
 @pytest.mark.parametrize("dialect", ["000", "mcp-pipe"])
 def test_the_endpoint_goes_where_it_stays_out_of_the_configuration(dialect: str, tmp_path: Path) -> None:
-    file = tmp_path / ".env"
-    file.write_bytes(dict(examples(dialect))[".env.example"])
+    main(["--dialect", dialect, str(tmp_path)])
+    subprocess.run(["cp", ".env.example", ".env"], cwd=tmp_path, check=True)  # as it says
 
-    assert environment.read(file) == {"MCP_ENDPOINT": TOKEN}
+    assert environment.read(tmp_path / ".env") == {"MCP_ENDPOINT": TOKEN}
+    assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.requirement("6.init")
@@ -104,7 +105,8 @@ def test_scripts_can_be_run_and_are_right(name: str, tmp_path: Path) -> None:
 
     assert (checked.returncode, checked.stderr) == (0, "")
     assert (built.returncode, built.stdout) == (0, "nothing has to be built / 无需编译\n")
-    assert shlex.quote(sys.executable) in script.read_text()
+    assert init.interpreter() in script.read_text()
+    assert Path(shlex.split(init.interpreter())[0]).samefile(sys.executable)
 
 
 @pytest.mark.real

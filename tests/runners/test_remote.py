@@ -13,6 +13,8 @@ from pathlib import Path
 import attrs
 import pytest
 
+from mcpgateway.config.model import LoginShellMode
+from mcpgateway.wire.login_path import is_wanted
 from runners import remote
 from runners.remote import Host
 from tests.processes import free_port, marked
@@ -123,6 +125,25 @@ def test_secrets_travel_on_standard_input_and_lie_there_for_the_owner_alone(
     assert sorted(path.name for path in there.iterdir()) == [".env", "mcp-gateway.json", "venv", f"venv-{version}"]
     assert {(there / name).stat().st_mode & 0o777 for name in (".env", "mcp-gateway.json")} == {0o600}
     assert SECRET not in double.read_text() + printed.out + printed.err
+
+
+@pytest.mark.requirement("6.remote")
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_is_started_there_asks_the_login_shell_where_commands_are(
+    shell: str, double: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The shell of sshd is no login shell: with its PATH alone nobody finds what ``~/.local/bin`` has."""
+    python = tmp_path / "venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!{sys.executable} -I\nimport json, os\nprint(json.dumps(dict(os.environ)))\n")
+    python.chmod(0o755)
+    client = tmp_path / "bin/ssh"
+    client.write_text(client.read_text().replace("'sh'", repr(shell)))
+    monkeypatch.setenv("TERM", "xterm")
+
+    assert remote.main(["start", "host", "--directory", str(tmp_path)]) == 0
+    environ = json.loads(capfd.readouterr().out)
+    assert is_wanted(LoginShellMode.AUTO, {**environ, "PATH": "/usr/bin:/bin"})
 
 
 # ---- a real one ------------------------------------------------------------------------------------------------------

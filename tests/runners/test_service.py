@@ -20,6 +20,7 @@ from mcpgateway.config.model import Config, Secret, UpstreamConfig
 from runners import check, service
 from runners.__main__ import main
 from tests.processes import free_port
+from tests.real.bridges import clouds
 from tests.real.gateways import BareClient, environment
 from tests.runners.held import Held
 
@@ -74,7 +75,7 @@ def test_what_dotenv_says_is_for_reading_and_left_to_the_bridge_to_hand_on(
 def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[list[str]] = []
 
-    def checked_with(arguments: list[str]) -> int:
+    def checked_with(arguments: list[str], find: object) -> int:
         seen.append(arguments)
         return 7
 
@@ -84,16 +85,23 @@ def test_check_is_handed_over(given: list[str], checked: list[str], monkeypatch:
     assert seen == [checked]
 
 
-@pytest.mark.parametrize(
-    ("url", "reachable"),
-    [
-        ("http://0.0.0.0:8080", "http://127.0.0.1:8080"),
-        ("https://[::]:8080", "https://[::1]:8080"),
-        ("http://192.0.2.1:8080", "http://192.0.2.1:8080"),
-    ],
-)
-def test_a_gateway_on_all_interfaces_is_asked_on_loopback(url: str, reachable: str) -> None:
-    assert service._reachable(url) == reachable
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize("command", ["check", "check-json"])
+def test_a_check_has_the_variables_that_the_service_has(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of ``.env``; and a file of desktop clients is shown to ``MCP_ENDPOINT``, as the bridge does."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    (tmp_path / ".env").write_text("MCP_ENDPOINT=wss://cloud.example/?token=hunter2\n")
+    (tmp_path / "mcp_config.json").write_text(
+        '{"mcpServers": {"a": {"command": "x", "disabled": true}, "b": {"command": "no-such-command"}}}'
+    )
+
+    assert service.main([command]) == 0
+    said = capsys.readouterr().out
+    assert "wss://cloud.example/?token=***" in said
+    assert "hunter2" not in said
 
 
 @pytest.mark.parametrize("given", [[], ["begin"], ["stop", "--port", "1"], ["logs", "-n", "many"]], ids=str)
@@ -114,11 +122,11 @@ class Installed:
 
     folder: Path
 
-    def __call__(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def __call__(self, *arguments: str, home: Path | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "runners.service", *arguments],
             cwd=self.folder,
-            env={**environment(), "HOME": str(self.folder)},
+            env={**environment(), "HOME": str(home or self.folder)},
             capture_output=True,
             text=True,
             timeout=60,
@@ -265,10 +273,33 @@ def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installe
     pid = json.loads((installed.folder / ".local/state/mcp-gateway/service.json").read_text())["pid"]
     file.write_text("{")
 
+    other = installed.folder / "other"
+    other.mkdir()
+    (other / "mcp-gateway.json").write_text('{"state_dir": "elsewhere", "serverz": {}}')
+    elsewhere = Installed(other)("stop", home=installed.folder)
     restarted, status, stopped = installed("restart"), installed("status"), installed("stop")
 
+    assert elsewhere.returncode == 2, "it is not that of this configuration, which says where its files are"
+    assert "unknown key 'serverz'" in elsewhere.stderr
     assert restarted.returncode == 2
     assert status.stdout.startswith(f"running: process {pid}, ")
+    assert stopped.stdout == f"stopped: process {pid}\n"
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_own(installed: Installed) -> None:
+    port = free_port()
+    installed.configure(listen={"port": port}, servers={"a": {"command": "${TOKEN}", "enabled": False}})
+    (installed.folder / "variables").write_text("TOKEN=hunter2\n")
+    installed("start", "--environment-file", "variables")
+    pid = installed.pid
+
+    refused, status, logs, stopped = installed("reload"), installed("status"), installed("logs"), installed("stop")
+
+    assert (refused.returncode, "TOKEN is not set" in refused.stderr) == (2, True)
+    assert status.stdout.startswith(f"running: process {pid}, ")
+    assert logs.stdout == f"listening on http://127.0.0.1:{port}\n"
     assert stopped.stdout == f"stopped: process {pid}\n"
 
 
@@ -315,6 +346,39 @@ def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> 
     assert "  listening http://127.0.0.1:" in status.stdout
     assert "  upstream  cloud: " in status.stdout
     assert "hunter2" not in "".join(each.stdout + each.stderr for each in printed)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service", "6.reload")
+def test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it(installed: Installed) -> None:
+    """Metrics have a listener of their own, so the status can tell how the upstream is."""
+    with clouds() as far:
+        upstream = {"name": "cloud", "endpoint": f"ws://127.0.0.1:{far.port}${{WHERE}}", "namespace": "notes"}
+        notes = {"command": sys.executable, "args": ["-m", "mcpgateway.demo.notes"]}
+        metrics = {"enabled": True, "port": free_port()}
+        installed.configure(servers={"notes": notes}, upstreams=[upstream], metrics=metrics)
+        file = installed.folder / "variables"
+        variables = ("--environment-file", "variables")
+
+        file.write_text("WHERE=/ask/1/\n")
+        early, started = installed("reload", *variables), installed("start", *variables)
+        far.told('"/ask/1/", "initialize"')
+        status = installed("status", *variables)
+        file.write_text("hunter2\n")
+        bad = installed("reload", *variables)
+        file.write_text("WHERE=/ask/2/\n")
+        reloaded = installed("reload", *variables)
+        far.told('"/ask/1/", "closed"')
+        far.told('"/ask/2/", "initialize"')
+        stopped = installed("stop", *variables)
+
+    printed = [early, started, status, bad, reloaded, stopped]
+    assert [each.returncode for each in printed] == [1, 0, 0, 2, 0, 0], printed
+    assert early.stderr == "not running\n"
+    assert f"  metrics   http://127.0.0.1:{metrics['port']}\n" in status.stdout
+    assert "  upstream  cloud: connected\n" in status.stdout
+    assert bad.stderr == "variables:1: expected NAME=value\n"
+    assert reloaded.stdout.startswith("reloading: process ")
 
 
 @pytest.mark.requirement("6.service")

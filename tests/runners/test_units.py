@@ -33,13 +33,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_unit_ends_children_reloads_and_does_not_repeat_a_bad_configuration(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["install", "-print", "-system", "-run-as", "gate", "-port", "1"]) == 0
+    (folder / "env").write_text("KEY=hunter2\n")
+    assert main(["install", "-print", "-system", "-run-as", "gate", "-port", "1", "-environment-file", "env"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
     quoted = str(folder).replace("%", "%%")
     in_command = quoted.replace('"', '\\"').replace("$", "$$")
     (command,) = [line for line in lines if line.startswith(f'ExecStart="{sys.executable}" ')]
-    assert command.endswith(f'"-m" "runners.gateway" "--config" "{in_command}/mcp-gateway.yaml" "--port" "1"')
+    assert command.endswith(
+        f'"-m" "runners.gateway" "--config" "{in_command}/mcp-gateway.yaml"'
+        f' "--environment-file" "{in_command}/env" "--port" "1"'  # which a reload reads again
+    )
     assert f"WorkingDirectory={quoted}" in lines
     for line in (
         "Type=notify",

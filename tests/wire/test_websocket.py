@@ -87,7 +87,7 @@ async def test_nobody_there() -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listener.socket.getsockname()[1]
     await listener.aclose()
-    with pytest.raises(CannotConnect, match=r"^cannot connect: .*Connection refused$"):
+    with pytest.raises(CannotConnect, match=r"^cannot connect: Connection refused$"):
         await dial(f"ws://127.0.0.1:{port}/x", certificates.trusting, 5.0)
 
 

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs the gateway on another machine, over ssh. / 通过 ssh 在远程服务器上运行网关。
 #   cp deploy_remote.example.sh deploy_remote.sh && chmod +x deploy_remote.sh
-#   ./deploy_remote.sh deploy|upload|start|stop|restart|status|logs|logs-f
+#   ./deploy_remote.sh deploy|upload|start|stop|restart|reload|status|logs|logs-f
 REMOTE_HOST=${REMOTE_HOST:-root@your-server-ip}
 REMOTE_DIR=${REMOTE_DIR:-/opt/mcp-gateway}
 

@@ -766,7 +766,7 @@ async def test_a_refused_connection_says_so() -> None:
         sock.bind(("127.0.0.1", 0))
         port = sock.getsockname()[1]
         refused = Pool(f"http://127.0.0.1:{port}/", Poller())
-        with pytest.raises(HttpError, match=r"^cannot connect: .*Connection refused$") as caught:
+        with pytest.raises(HttpError, match=r"^cannot connect: Connection refused$") as caught:
             await refused.exchange(GET, Wait(), DEFAULT)
 
     assert caught.value.unsent
