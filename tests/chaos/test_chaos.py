@@ -21,12 +21,13 @@ from hypothesis import strategies as st
 
 from tests.chaos.clients import FRAGILE, SERVERS, Client
 from tests.chaos.faults import FAULTS, Fault, Moment
-from tests.chaos.operations import CLOUDY, OPERATIONS, Operation
+from tests.chaos.operations import CLOUDY, OPERATIONS, Operation, call, fail, restart, wait
+from tests.chaos.resumers import resume
 from tests.chaos.world import IDLE, LONGEST, World, a_world, footprint
 
 EXAMPLES: Final = int(os.environ.get("CHAOS_EXAMPLES", "50"))
 CLOUDLESS: Final = 10
-"""How many stories without clouds are told for one with them, which are longer."""
+"""How many stories without clouds are told for one with them, or with clients that come back."""
 LENGTH: Final = 25
 """Operations of the longest story."""
 
@@ -81,6 +82,13 @@ def test_whatever_happens_only_those_suffer_whom_it_concerns(story: list[tuple[O
 @settled(EXAMPLES // CLOUDLESS)
 @given(stories(CLOUDY))
 def test_whatever_clouds_do_only_they_suffer(story: list[tuple[Operation, int]]) -> None:
+    run(story)
+
+
+@pytest.mark.requirement("4.chaos")
+@settled(EXAMPLES // CLOUDLESS)
+@given(stories({resume: 6, **{operation: OPERATIONS[operation] // 2 for operation in (call, fail, restart, wait)}}))
+def test_whoever_comes_back_to_a_stream_gets_the_rest_of_it_once(story: list[tuple[Operation, int]]) -> None:
     run(story)
 
 

@@ -51,8 +51,6 @@ RECOVERY: Final = 30.0
 LONGEST: Final = 40.0
 """Seconds within which every call is over, whatever happens: deadline, waiting for a link, one more attempt."""
 LIST_TIMEOUT: Final = 2.0
-PATIENCE: Final = 2.0
-"""Seconds for calls in flight of an upstream that is to go."""
 CLOUDS: Final = 2
 IDLE: Final = 20.0
 STALL: Final = 45.0
@@ -406,7 +404,6 @@ async def a_world() -> AsyncIterator[World]:
         },
         startup_wait=2.0,
         list_timeout=LIST_TIMEOUT,
-        shutdown_timeout=PATIENCE,
     )
     failing = {name: Failing(name, RECOVERY) for name in SERVERS}
     pipes = {name: PipeDouble(failing[name]) for name in PIPES}
