@@ -19,7 +19,7 @@ from wsproto.connection import Connection, ConnectionType
 from mcpgateway import durations, jsonrpc
 from mcpgateway.config.loading import Loaded, loads
 from mcpgateway.config.masking import masked_arguments, masked_endpoint, masked_url, without
-from mcpgateway.config.pipe import bridged, environment
+from mcpgateway.config.pipe import bridged
 from mcpgateway.config.secrets import is_secret_name
 from mcpgateway.errors import ConfigError, InvalidRequest
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
@@ -30,7 +30,7 @@ from mcpgateway.sessions.store import Session
 from mcpgateway.wire.websocket import CannotConnect, HandshakeRefused
 from mcpgateway.wire.websocket_client import DialledFrames, shake_hands
 from mcpgateway.wire.websocket_server import Closed, Frames, Passed, Reply, Text
-from runners import by_upstream, findings
+from runners import by_upstream, environment, findings
 from tests.fuzz.oracles import Played, cuts, documented, with_gaps
 
 SECRET: Final = "wq7-hidden-zx9"
@@ -60,8 +60,12 @@ def bridge_files(data: bytes) -> None:
 def dotenv_files(data: bytes) -> None:
     """A ``.env``: adds variables, changes none; with it a file loads, or says what is wrong."""
     before = {"HOME": "/home/me", "TOKEN": SECRET, "EMPTY": ""}
-    env = environment(before, data.decode("utf-8", "replace"))
+    env = environment.joined(before, data.decode("utf-8", "replace"))
     assert {name: env[name] for name in before} == before
+    for name, value in env.items():  # an environment takes nothing else
+        assert name
+        assert not {*"=\0"} & {*name}
+        assert "\0" not in value
     loaded = _loaded(_SERVERS, env)
     assert loaded is None or SECRET not in "".join(loaded.warnings)
 
