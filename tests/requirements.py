@@ -1944,6 +1944,7 @@ PROMISES = (
         "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
         "tests/fronts/test_upstream.py::test_an_empty_cursor_asks_for_the_first_page",
         "tests/fronts/test_upstream_races.py::test_a_cloud_that_is_asked_something_answers_in_time_or_not",
+        "tests/soak/test_reconnects.py::test_reconnects_leave_nothing_behind",
     ),
     promise(
         "6.reconnect",
@@ -2004,6 +2005,7 @@ PROMISES = (
         "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
         "tests/fronts/test_upstream_races.py::test_whatever_happens_at_one_tick_a_call_is_answered_at_most_once",
         "tests/fronts/test_upstream_races.py::test_a_cloud_that_drops_while_it_is_asked_leaves_nothing_but_what_is_parked",
+        "tests/soak/test_reconnects.py::test_reconnects_leave_nothing_behind",
     ),
     promise(
         "6.reload",

@@ -24,7 +24,7 @@ from tests.fronts.test_upstream import until
 
 DEADLINE = 2.0
 SOON = Reconnect(initial=0.1, maximum=0.1)
-ROUNDS = 4
+ROUNDS = 3
 """Tasks of one tick run in any order, so each is tried a few times."""
 CALLS = range(1, 4)
 ANSWER = {"action": "accept", "content": {"name": "Ada"}}

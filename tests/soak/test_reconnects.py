@@ -26,8 +26,8 @@ from tests.fronts.cloud import Bridge, Socket, bridge, cloud
 from tests.fronts.site import call, modern, request
 from tests.fronts.test_upstream import until
 
-WARM_UP: Final = 22
-FEW: Final = 11
+WARM_UP: Final = 18
+FEW: Final = 6
 MANY: Final = 1000
 GROWTH: Final = 50_000
 """Bytes that Python may hold more after many reconnects: what keeps the last of anything varies."""
