@@ -83,6 +83,11 @@ def joined(env: Mapping[str, str], dotenv: str) -> dict[str, str]:
 
     found = dict(env)
     for name, value in dotenv_values(stream=StringIO(dotenv), interpolate=False).items():
-        if value is not None and name not in found:
+        if value is not None and name not in found and _fits(name, value):
             found[name] = expand_leniently(value, found, bare=False)[0]
     return found
+
+
+def _fits(name: str, value: str) -> bool:
+    """Whether the system takes it as a variable; it takes nothing of a file in UTF-16."""
+    return name != "" and "=" not in name and "\0" not in name + value

@@ -1719,6 +1719,8 @@ PROMISES = (
         "tests/chaos/test_chaos.py::test_whatever_happens_only_those_suffer_whom_it_concerns",
         "tests/chaos/test_chaos.py::test_one_fault_of_one_server_is_survived",
         "tests/chaos/test_real.py::test_only_calls_at_servers_in_trouble_suffer_and_nothing_is_left",
+        "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
+        "tests/chaos/test_chaos.py::test_whoever_comes_back_to_a_stream_gets_the_rest_of_it_once",
     ),
     promise(
         "4.fuzzing",
@@ -1941,6 +1943,8 @@ PROMISES = (
         "tests/wire/test_websocket_client.py::test_what_comes_with_the_handshake_is_not_lost",
         "tests/fronts/test_upstream_dialling.py::test_a_cloud_is_served_and_found_to_be_gone",
         "tests/fronts/test_upstream.py::test_an_empty_cursor_asks_for_the_first_page",
+        "tests/fronts/test_upstream_races.py::test_a_cloud_that_is_asked_something_answers_in_time_or_not",
+        "tests/soak/test_reconnects.py::test_reconnects_leave_nothing_behind",
     ),
     promise(
         "6.reconnect",
@@ -1956,6 +1960,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_close_code_4004_means_a_long_wait",
         "tests/fronts/test_upstream.py::test_one_that_is_not_to_reconnect_is_left_alone_until_a_reload",
         "tests/test_docs.py::test_the_diagram_of_upstreams_shows_every_transition_and_no_other",
+        "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
     ),
     promise(
         "6.keepalive",
@@ -1983,6 +1988,9 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_a_batch_that_is_too_long_is_answered_one_by_one",
         "tests/fronts/test_upstream.py::test_a_list_of_tools_that_is_too_long_loses_those_at_its_end",
         "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
+        "tests/fronts/test_upstream_races.py::test_whatever_happens_at_one_tick_a_call_is_answered_at_most_once",
+        "tests/fronts/test_upstream_races.py::test_a_cloud_that_is_asked_something_answers_in_time_or_not",
+        "tests/fronts/test_upstream_races.py::test_a_modern_cloud_that_can_be_asked_has_its_deadline_all_the_same",
     ),
     promise(
         "6.drop",
@@ -1994,6 +2002,10 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_a_cloud_that_does_not_read_is_dropped_and_stops_nobody_else",
         "tests/real/test_bridge.py::test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight",
         "tests/fronts/test_upstream.py::test_calls_over_http_are_given_up_and_dropped_likewise",
+        "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
+        "tests/fronts/test_upstream_races.py::test_whatever_happens_at_one_tick_a_call_is_answered_at_most_once",
+        "tests/fronts/test_upstream_races.py::test_a_cloud_that_drops_while_it_is_asked_leaves_nothing_but_what_is_parked",
+        "tests/soak/test_reconnects.py::test_reconnects_leave_nothing_behind",
     ),
     promise(
         "6.reload",
@@ -2005,6 +2017,8 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_they_are_told_of_in_config_order_whenever_they_came",
         "tests/runners/test_bridge.py::test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothing",
         "tests/runners/test_service.py::test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it",
+        "tests/fronts/test_upstreams.py::test_one_that_goes_and_comes_again_is_dialled_when_its_former_connection_has_ended",
+        "tests/fronts/test_upstreams.py::test_of_many_reloads_in_a_row_the_last_one_counts",
     ),
     promise(
         "6.drain",
@@ -2013,6 +2027,9 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_the_end_waits_for_no_cloud",
         "tests/runners/test_bridge.py::test_a_signal_drains_it_says_goodbye_and_it_ends_with_0",
         "tests/runners/test_bridge.py::test_a_second_signal_ends_it_at_once",
+        "tests/fronts/test_upstreams.py::test_whenever_it_is_stopped_it_ends_in_time",
+        "tests/fronts/test_upstreams.py::test_of_two_patiences_the_shorter_one_counts",
+        "tests/fronts/test_upstreams.py::test_upstreams_that_are_stopped_at_once_have_never_been",
     ),
     promise(
         "6.bridge.listener",
@@ -2203,6 +2220,8 @@ PROMISES = (
         "tests/wire/test_websocket_client.py::test_tls_where_there_is_none",
         "tests/wire/test_websocket_client.py::test_nobody_listens",
         "tests/wire/test_websocket_client.py::test_a_refusal_is_http",
+        "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
+        "tests/fronts/test_websocket_channel.py::test_a_flood_of_frames_lets_others_have_their_turns",
     ),
     promise(
         "6.shows.readme",

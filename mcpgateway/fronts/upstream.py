@@ -29,7 +29,7 @@ from mcpgateway.errors import GatewayError, ReplyTooLong, ShuttingDown
 from mcpgateway.fronts.channel import Channel, Commons
 from mcpgateway.fronts.dialling import Event, Life, State, step
 from mcpgateway.fronts.kept_sessions import KeptSessions
-from mcpgateway.fronts.websocket_channel import End, Pace, WebSocketChannel
+from mcpgateway.fronts.websocket_channel import COURTESY, End, Pace, WebSocketChannel
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.tls import client_context
 from mcpgateway.wire.transport import Transport
@@ -50,6 +50,8 @@ SHORTEST_SECRET: Final = 4
 
 REMARKS: Final = 20
 """What is odd about a peer is logged so many times on one connection."""
+
+_OURS: Final = "the gateway failed, which its log tells of"
 
 _FRAMING: Final = frozenset(
     {"host", "connection", "upgrade", "sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions"}
@@ -107,7 +109,9 @@ class Upstream:
         self.round_trip: float | None = None
         """Seconds from the last ping to its pong."""
         self._stopped: float | None = None
-        """Once it is being stopped, how many seconds calls in flight have."""
+        """Once it is being stopped, the time until which calls in flight have."""
+        self._patience = trio.CancelScope()
+        """Around the wait for them."""
         self._idle: trio.CancelScope | None = None
         """Around what is not worth being waited for then."""
         self._ending = trio.Event()
@@ -139,8 +143,10 @@ class Upstream:
 
     def stop(self, timeout: float) -> None:
         """Have it end: now if it is not connected, else once calls in flight are answered, for which they have so many
-        seconds. Never waits; `run` returns when it is done."""
-        self._stopped = timeout
+        seconds; the soonest counts. Never waits; `run` returns when it is done."""
+        by = trio.current_time() + timeout
+        self._stopped = by if self._stopped is None else min(by, self._stopped)
+        self._patience.deadline = min(by, self._patience.deadline)
         self._ending.set()
         if self._idle is not None:
             self._idle.cancel(reason="the upstream is being stopped")
@@ -171,7 +177,7 @@ class Upstream:
             reason = str(problem)
         except Exception:
             log.exception("%s: an attempt to dial it failed", self.who)
-            reason = "the gateway failed, which its log tells of"
+            reason = _OURS
         else:
             if self._idle.cancelled_caught:
                 return
@@ -194,7 +200,7 @@ class Upstream:
             end = await _Dialled(self, transport, frames).run(self.config.namespace, b"")
         except Exception:
             log.exception("%s: a connection was given up", self.who)
-            end = End("the gateway failed, which its log tells of")
+            end = End(_OURS)
         finally:
             transport.close()
         if end.code == UNWELCOME:
@@ -229,9 +235,10 @@ class Upstream:
         """End a connection when that is wanted, and the calls in flight when their time is over."""
         await self._ending.wait()
         problem = ShuttingDown("this connection is being ended")
-        patience = self._gateway.config.shutdown_timeout if self._stopped is None else self._stopped
         channel.drain(problem)
-        await trio.sleep(patience)
+        by = trio.current_time() + self._gateway.config.shutdown_timeout if self._stopped is None else self._stopped
+        with trio.CancelScope(deadline=by) as self._patience:
+            await trio.sleep_forever()
         channel.end_calls(problem)
         await trio.sleep(LAST_WORDS)
 
@@ -302,6 +309,8 @@ class _Dialled(WebSocketChannel):
     async def _end_in_time(self, channel: Channel) -> None:
         await self._upstream.end_in_time(channel)
         self._say_goodbye()
+        await trio.sleep(COURTESY)
+        self._gone("did not read our goodbye")
 
     async def _next(self) -> bytes:
         data = await super()._next()

@@ -26,6 +26,7 @@ class Upstreams:
         """Those whose task has not ended: also of upstreams that are configured no more, and answer what they have."""
         self._nursery: trio.Nursery | None = None
         self._empty = trio.Event()
+        self._draining = False
 
     async def run(self) -> None:
         """Dial all that there are, and those that come, until cancelled."""
@@ -37,10 +38,11 @@ class Upstreams:
                 self._nursery = None
 
     def reconfigure(self, configs: Iterable[UpstreamConfig], timeout: float) -> None:
-        """Have just these from now on. What is equal keeps its connection; calls in flight on others have ``timeout``
-        seconds, and an endpoint that has changed is dialled when the former connection has ended: clouds take but one.
+        """Have just these from now on; while they are being drained, none. What is equal keeps its connection; calls in
+        flight on others have ``timeout`` seconds, and an endpoint that has changed, or gone and come again, is dialled
+        when the former connection has ended: clouds take but one.
         """
-        if self._nursery is None:
+        if self._nursery is None or self._draining:
             return  # `run` begins with what is configured by then
         before = self._places
         self._places = {config.name: self._placed(config, timeout) for config in configs if config.enabled}
@@ -71,7 +73,9 @@ class Upstreams:
 
     async def drain(self, timeout: float) -> None:
         """End all connections; calls in flight on them have ``timeout`` seconds."""
-        self.reconfigure((), timeout)
+        self._draining, self._places = True, {}
+        for place in self._running.values():  # also those that had longer, in the configuration that they left with
+            place.want(None, timeout)
         while self._running:
             self._empty = trio.Event()
             await self._empty.wait()
@@ -93,7 +97,7 @@ class _Place:
     def want(self, config: UpstreamConfig | None, timeout: float) -> None:
         """Be another upstream, or none, as soon as the one that there is has ended. One that has ended by itself is
         dialled anew, whether it differs or not."""
-        if config == self._wanted and self.upstream.statistics().state is not State.ENDED:
+        if config is not None and config == self._wanted and self.upstream.statistics().state is not State.ENDED:
             return
         self._wanted = config
         self._changed.set()

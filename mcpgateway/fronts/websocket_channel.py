@@ -23,6 +23,10 @@ COURTESY: Final = 2.0
 """Seconds for a peer to answer our goodbye."""
 
 
+FAIR: Final = 100
+"""Frames after which it is others' turn: what one read brings may be 32,768 of them, which take a third of a second."""
+
+
 class Silent(Exception):
     """Nothing has come for too long."""
 
@@ -115,7 +119,7 @@ class WebSocketChannel:
     async def _receive(self, channel: Channel, data: bytes) -> None:
         """Take what comes, until there will be no more. Never waits for anything but that."""
         try:
-            while self._take(channel, data):
+            while await self._take(channel, data):
                 data = await self._next()
                 if not data:
                     self._gone("closed its connection without saying so")
@@ -155,9 +159,11 @@ class WebSocketChannel:
         finally:
             self._commons.sweeper.discard(wait)
 
-    def _take(self, channel: Channel, data: bytes) -> bool:
-        """Take what some bytes bring; whether there may be more to come."""
-        for event in self._frames.received(data):
+    async def _take(self, channel: Channel, data: bytes) -> bool:
+        """Take what some bytes bring; whether there may be more to come. A checkpoint now and then."""
+        for number, event in enumerate(self._frames.received(data), 1):
+            if not number % FAIR:
+                await trio.lowlevel.checkpoint()
             match event:
                 case Text():
                     self._count(0)

@@ -33,7 +33,9 @@ _ASSIGNED: Final = re.compile(
     r"""|(?P<scheme>\\{0,8}["']?(?:bearer|basic|digest|token)\s{1,8})?(?P<value>[^\s"'\\&,;<>{}\[\]]+))""",
     re.IGNORECASE | re.DOTALL,
 )
-_SCHEME: Final = re.compile(r"\b(?P<scheme>bearer|basic)\s{1,8}(?P<value>[\w.~+/=-]{8,})", re.IGNORECASE)
+_NUMBER: Final = re.compile(r"[0-9.eE+-]+")
+"""A secret that may stand within a number."""
+_SCHEME: Final = re.compile(r"\b(?P<scheme>(?:bearer|basic)\s{1,8})(?P<value>[\w.~+/=-]{8,})", re.IGNORECASE)
 _USER: Final = re.compile(r"(?P<scheme>(?<![a-z0-9+.-])[a-z][a-z0-9+.-]{0,20}://)[^\s/@\"']{1,512}@", re.IGNORECASE)
 
 
@@ -43,7 +45,7 @@ class Redactor:
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         forms = {form for secret in secrets for form in _forms(secret)}
         self._secrets = sorted(forms, key=len, reverse=True)
-        self._numbers = frozenset(form for form in forms if form.isdigit())
+        self._numbers = [form for form in self._secrets if _NUMBER.fullmatch(form)]
 
     def text(self, text: str) -> str:
         """A text without secrets."""
@@ -51,7 +53,7 @@ class Redactor:
             if secret in text:
                 text = text.replace(secret, MASK)
         text = _ASSIGNED.sub(_assigned, text)
-        text = _SCHEME.sub(lambda found: f"{found['scheme']} {MASK}", text)
+        text = _SCHEME.sub(lambda found: f"{found['scheme']}{MASK}", text)
         return _USER.sub(lambda found: f"{found['scheme']}{MASK}@", text)
 
     def value(self, value: JSON, depth: int = DEPTH) -> JSON:
@@ -67,7 +69,9 @@ class Redactor:
             }
         if isinstance(value, list):
             return [self.value(each, depth - 1) for each in value]
-        return MASK if self._numbers and str(value) in self._numbers else value
+        if self._numbers and any(form in encode(value).decode() for form in self._numbers):
+            return MASK
+        return value
 
     def payload(self, raw: bytes | memoryview, limit: int) -> str:
         """Raw JSON as the log shows it: at most ``limit`` characters, and how many there were where that is not all."""

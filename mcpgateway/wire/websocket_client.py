@@ -60,7 +60,7 @@ async def open_websocket(
         with trio.fail_after(timeout):
             transport = transport_of(await dial(url, tls, math.inf), poller)
             try:
-                return transport, DialledFrames(limit, await _shake_hands(transport, url, fields))
+                return transport, DialledFrames(limit, await shake_hands(transport, url, fields))
             except BaseException:
                 transport.close()
                 raise
@@ -76,7 +76,8 @@ def transport_of(stream: trio.abc.Stream, poller: Poller) -> Transport:
     return TlsTransport(stream)
 
 
-async def _shake_hands(transport: Transport, url: str, fields: Sequence[tuple[bytes, bytes]]) -> Connection:
+async def shake_hands(transport: Transport, url: str, fields: Sequence[tuple[bytes, bytes]]) -> Connection:
+    """Open a WebSocket on a transport; as `open_websocket`, without an end to the patience."""
     handshake, wait = H11Handshake(ConnectionType.CLIENT), Wait()
     offered = [value.decode("latin-1") for name, value in fields if name == _SUBPROTOCOL]
     request = Request(
@@ -92,12 +93,18 @@ async def _shake_hands(transport: Transport, url: str, fields: Sequence[tuple[by
             data = await transport.receive(wait)
             if not data:
                 raise CannotConnect("closed the connection during the WebSocket handshake")
-            handshake.receive_data(data)
+            garbled: Exception | None = None
+            try:
+                handshake.receive_data(data)
+            except (RemoteProtocolError, HttpProtocolError, UnicodeError) as problem:
+                garbled = problem  # which may be the body of a refusal
             for event in handshake.events():
                 if isinstance(event, RejectConnection):
                     raise HandshakeRefused(event.status_code or 0, dict(event.headers or ()))
                 if isinstance(event, AcceptConnection) and handshake.connection is not None:
                     return handshake.connection
+            if garbled is not None:
+                raise garbled
             await trio.lowlevel.checkpoint()
     except (RemoteProtocolError, HttpProtocolError, UnicodeError):
         raise CannotConnect("answered the WebSocket handshake with something else") from None

@@ -90,7 +90,7 @@ class Part:
 
 @attrs.frozen
 class Reply:
-    """Bytes that are due for something that came."""
+    """Bytes that are due for something that came; for some things, none."""
 
     data: bytes
 
@@ -127,12 +127,12 @@ class Frames:
         """Called when a pong has come."""
         self._limit = limit
         self._socket = Connection(ConnectionType.SERVER)
-        self._parts: list[str] = []
-        self._size = 0
+        self._part = bytearray()
+        """What has come of a message; its pieces may be of no length, and without number."""
         self._over = False
 
     def received(self, data: bytes) -> Iterator[Text | Part | Passed | Reply | Closed]:
-        """What some bytes bring, in order; nothing follows a `Closed`."""
+        """What some bytes bring, in order, each frame something; nothing follows a `Closed`."""
         if self._over:
             return
         self._socket.receive_data(data)
@@ -144,13 +144,12 @@ class Frames:
                     return
                 yield whole
             elif isinstance(event, Ping):
-                if self._socket.state is ConnectionState.OPEN:
-                    yield Reply(self._socket.send(event.response()))
+                yield Reply(self._socket.send(event.response()) if self._socket.state is ConnectionState.OPEN else b"")
             elif isinstance(event, Pong):
                 self.ponged()
+                yield Reply(b"")
             elif isinstance(event, BytesMessage) and self.passes_binary:
-                if event.message_finished:
-                    yield Passed("a binary message")
+                yield Passed("a binary message") if event.message_finished else Reply(b"")
             elif isinstance(event, BytesMessage):
                 yield self._broken(NO_BINARY, "messages are text")
                 return
@@ -164,16 +163,16 @@ class Frames:
 
     def _text(self, event: TextMessage) -> Text | Part | None:
         """What a piece of a message makes; ``None`` for one piece too many."""
-        text = str(event.data)
-        self._size += len(text) if text.isascii() else len(text.encode())
-        if self._size > self._limit:
+        data = str(event.data).encode()
+        if self._part or not event.message_finished:
+            self._part += data
+            data = b""
+        if len(self._part) + len(data) > self._limit:
             return None
-        self._parts.append(text)
         if not event.message_finished:
-            return Part(self._size)
-        data = "".join(self._parts).encode()
-        self._parts.clear()
-        self._size = 0
+            return Part(len(self._part))
+        if self._part:
+            data, self._part = bytes(self._part), bytearray()
         return Text(data)
 
     def _farewell(self, event: CloseConnection) -> Closed:

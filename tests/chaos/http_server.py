@@ -66,6 +66,11 @@ class HttpDouble:
         self._made = 0
         network.listening[port] = self._accept
 
+    @property
+    def holding(self) -> int:
+        """Calls in its sessions that wait for ever, and that nobody has cancelled."""
+        return sum(len(host.server.slow) for host in self._sessions.values())
+
     def restart(self) -> None:
         """All connections break, and all sessions are forgotten."""
         self._sessions.clear()

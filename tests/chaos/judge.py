@@ -90,6 +90,10 @@ class Judge:
             if not self._failing[server].troubled(made.began):
                 self._violated(f"{made} says that {server} is missing, which was well")
 
+    def troubled(self, servers: tuple[str, ...], began: float) -> bool:
+        """Whether any of these servers may have failed since then."""
+        return any(self._failing[name].troubled(began) for name in servers)
+
     def excused(self, what: str, servers: tuple[str, ...], began: float, outcome: object) -> None:
-        if not any(self._failing[name].troubled(began) for name in servers):
+        if not self.troubled(servers, began):
             self._violated(f"{what} failed although {servers} were well: {outcome}")

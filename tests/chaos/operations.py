@@ -8,9 +8,11 @@ from typing import Final, TypeAlias
 
 import attrs
 import trio
+from wsproto.events import CloseConnection
 
 from mcpgateway.config.model import HttpServer, InProcessServer, ServerConfig
 from tests.chaos.clients import FRAGILE, KINDS, PATHS, SERVERS, Client, message_of
+from tests.chaos.clouds import RUDENESSES, CloudDouble, Line, Mood
 from tests.chaos.faults import FAULTS
 from tests.chaos.world import World
 
@@ -80,7 +82,7 @@ async def reload(world: World, random: Random) -> str:
     else:
         assert isinstance(before, InProcessServer)
         server = attrs.evolve(before, module=f"object:given{number}")
-    world.gateway.reconfigure(attrs.evolve(config, servers={**config.servers, name: server}))
+    world.configure(servers={**config.servers, name: server})
     return f"{name} is configured anew"
 
 
@@ -160,6 +162,102 @@ async def _linger(sock: object) -> None:
     sock.close()  # type: ignore[attr-defined]
 
 
+# ---- clouds ----------------------------------------------------------------------------------------------------------
+
+
+async def dial(world: World, random: Random) -> str:
+    """A cloud is configured, or otherwise than before."""
+    cloud = random.choice(world.clouds)
+    others = [upstream for upstream in world.gateway.config.upstreams if upstream.name != cloud.name]
+    config = cloud.configured(random)
+    world.configure(upstreams=(*others, config))
+    return f"{cloud} is to be dialled for /{config.namespace}, {config.call_deadline}, {config.on_tools_changed.value}"
+
+
+async def leave(world: World, random: Random) -> str:
+    """A cloud is configured no more, and may be at once again."""
+    before = world.gateway.config.upstreams
+    if not before:
+        return "there is no cloud to leave"
+    gone = random.choice(before)
+    world.configure(upstreams=tuple(upstream for upstream in before if upstream != gone))
+    if random.random() < 0.5:
+        return f"{gone.name} is not to be dialled any more"
+    world.configure(upstreams=before)
+    return f"{gone.name} goes and comes again"
+
+
+async def sulk(world: World, random: Random) -> str:
+    """A cloud is going to take it otherwise when it is dialled; its connection may end, so that it is."""
+    cloud = random.choice(world.clouds)
+    cloud.mood = random.choice(list(Mood))
+    if random.random() < 0.5:
+        cloud.disturb()
+        for line in cloud.lines:
+            line.cut()
+    return f"{cloud} {cloud.mood.value}, and has {len(cloud.lines)} connections"
+
+
+def _lines(world: World) -> list[tuple[CloudDouble, Line]]:
+    return [(cloud, cloud.line) for cloud in world.clouds if cloud.line is not None]
+
+
+async def ask(world: World, random: Random) -> str:
+    """A cloud makes one to six calls at once."""
+    lines = _lines(world)
+    if not lines:
+        return await dial(world, random)
+    cloud, line = random.choice(lines)
+    kinds = []
+    for _ in range(random.randint(1, 6)):
+        kind, server = random.choice(ASKED), random.choice(line.client.servers)
+        if kind in ("hold", "ask") and server not in FRAGILE:
+            kind = "echo"
+        made = await cloud.call(line, kind, server)
+        world.calls.append(made)
+        kinds.append(f"{kind} on {server}")
+        if random.random() < 0.1:
+            await cloud.cancel(line, made)
+            kinds.append("which is cancelled")
+    return f"{cloud} calls {', '.join(kinds)}"
+
+
+async def annoy(world: World, random: Random) -> str:
+    """A cloud does something to its connection."""
+    lines = _lines(world)
+    if not lines:
+        return "there is no cloud to be rude"
+    cloud, line = random.choice(lines)
+    what = random.choice([*RUDENESSES, *_ENDS])
+    world.note(f"cloud: {what}")
+    rudeness = RUDENESSES.get(what)
+    if rudeness is not None:
+        if not rudeness.lasts:
+            cloud.disturb()
+        await line.say(rudeness.sent)
+        return f"{cloud} sends {what}"
+    cloud.disturb()
+    if what == "cuts it":
+        line.cut()
+    elif what == "closes half of it":
+        line.half_close()
+    elif what == "does not read":
+        line.reads = trio.Event()
+        world.nursery.start_soon(_resume, line, random.choice((0.5, 1.0, 30.0)))
+    else:
+        await line.say(CloseConnection(code=1000))
+    return f"{cloud} {what}"
+
+
+async def _resume(line: Line, seconds: float) -> None:
+    await trio.sleep(seconds)
+    line.reads.set()
+
+
+_ENDS: Final = ("cuts it", "closes half of it", "does not read", "says goodbye")
+ASKED: Final = ("echo", "echo", "progress", "ask", "notify", "hold", "big", "list")
+
+
 async def wait(world: World, random: Random) -> str:
     """Time passes."""
     seconds = random.choice((0.01, 0.3, 1.0, 3.0, 10.0, 60.0))
@@ -182,3 +280,16 @@ OPERATIONS: Final[dict[Operation, int]] = {
     wait: 4,
 }
 """With how often each is chosen, in proportion."""
+CLOUDY: Final[dict[Operation, int]] = {
+    call: 2,
+    fail: 2,
+    restart: 2,
+    reload: 1,
+    wait: 5,
+    dial: 3,
+    leave: 1,
+    sulk: 2,
+    ask: 8,
+    annoy: 4,
+}
+"""Those of stories in which most clients are clouds."""

@@ -35,6 +35,11 @@ class PipeDouble:
         self.ends: dict[_End, None] = {}
         """The far ends that live."""
 
+    @property
+    def holding(self) -> int:
+        """Calls that wait for ever, and that nobody has cancelled."""
+        return sum(len(end.host.slow) for end in self.ends)
+
     def restart(self) -> None:
         """Kill every far end."""
         for end in self.ends:
@@ -91,7 +96,7 @@ class _End:
         self._deaf = deaf
         self._in = trio.lowlevel.FdStream(theirs_in)
         self._out = trio.lowlevel.FdStream(theirs_out)
-        self._host = FixtureServer()
+        self.host = FixtureServer()
 
     def kill(self) -> None:
         self.writer.close()
@@ -135,7 +140,7 @@ class _End:
         message = jsonrpc.decode(line)
         if message.is_request and (fault := self._double.failing.take(Moment.BEFORE)):
             return await _break(fault)
-        for caused in self._host.handle(message):
+        for caused in self.host.handle(message):
             data = caused.encode() + b"\n"
             fault = self._double.failing.take(*_SENT) if caused.is_response else None
             if fault is None:

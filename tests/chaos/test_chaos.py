@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from random import Random
 from typing import Final
 
@@ -20,17 +21,22 @@ from hypothesis import strategies as st
 
 from tests.chaos.clients import FRAGILE, SERVERS, Client
 from tests.chaos.faults import FAULTS, Fault, Moment
-from tests.chaos.operations import OPERATIONS, Operation
+from tests.chaos.operations import CLOUDY, OPERATIONS, Operation, call, fail, restart, wait
+from tests.chaos.resumers import resume
 from tests.chaos.world import IDLE, LONGEST, World, a_world, footprint
 
 EXAMPLES: Final = int(os.environ.get("CHAOS_EXAMPLES", "50"))
+CLOUDLESS: Final = 10
+"""How many stories without clouds are told for one with them, or with clients that come back."""
 LENGTH: Final = 25
 """Operations of the longest story."""
 
-operations = st.sampled_from([operation for operation, weight in OPERATIONS.items() for _ in range(weight)])
-stories = st.integers(3, LENGTH).flatmap(
-    lambda length: st.lists(st.tuples(operations, st.integers(0, 2**16)), min_size=length, max_size=length)
-)
+
+def stories(weights: Mapping[Operation, int]) -> st.SearchStrategy[list[tuple[Operation, int]]]:
+    operations = st.sampled_from([operation for operation, weight in weights.items() for _ in range(weight)])
+    return st.integers(3, LENGTH).flatmap(
+        lambda length: st.lists(st.tuples(operations, st.integers(0, 2**16)), min_size=length, max_size=length)
+    )
 
 
 async def tell(story: list[tuple[Operation, int]]) -> None:
@@ -48,20 +54,42 @@ async def tell(story: list[tuple[Operation, int]]) -> None:
         raise
 
 
-@pytest.mark.requirement("4.chaos")
-@settings(
-    max_examples=EXAMPLES,
-    derandomize="CHAOS_EXAMPLES" not in os.environ,
-    suppress_health_check=list(HealthCheck),
-    print_blob=True,
-)
-@given(stories)
-def test_whatever_happens_only_those_suffer_whom_it_concerns(story: list[tuple[Operation, int]]) -> None:
+def settled(examples: int) -> settings:
+    return settings(
+        max_examples=examples,
+        derandomize="CHAOS_EXAMPLES" not in os.environ,
+        suppress_health_check=list(HealthCheck),
+        print_blob=True,
+    )
+
+
+def run(story: list[tuple[Operation, int]]) -> None:
     logging.getLogger("mcpgateway").setLevel(logging.CRITICAL)  # a story is full of warnings, and a failure of stories
     try:
         trio.run(tell, story, clock=trio.testing.MockClock(autojump_threshold=0))
     finally:
         logging.getLogger("mcpgateway").setLevel(logging.NOTSET)
+
+
+@pytest.mark.requirement("4.chaos")
+@settled(EXAMPLES)
+@given(stories(OPERATIONS))
+def test_whatever_happens_only_those_suffer_whom_it_concerns(story: list[tuple[Operation, int]]) -> None:
+    run(story)
+
+
+@pytest.mark.requirement("4.chaos", "6.bad", "6.drop", "6.reconnect")
+@settled(EXAMPLES // CLOUDLESS)
+@given(stories(CLOUDY))
+def test_whatever_clouds_do_only_they_suffer(story: list[tuple[Operation, int]]) -> None:
+    run(story)
+
+
+@pytest.mark.requirement("4.chaos")
+@settled(EXAMPLES // CLOUDLESS)
+@given(stories({resume: 6, **{operation: OPERATIONS[operation] // 2 for operation in (call, fail, restart, wait)}}))
+def test_whoever_comes_back_to_a_stream_gets_the_rest_of_it_once(story: list[tuple[Operation, int]]) -> None:
+    run(story)
 
 
 # ---- each fault by itself --------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ import trio.testing
 from mcpgateway.config.limits import Limits
 from mcpgateway.config.model import Config, HttpServer, InProcessServer, Links, Listen, Recovery
 from mcpgateway.fronts.http import HttpFront
+from mcpgateway.fronts.upstreams import Upstreams
 from mcpgateway.gateway import Gateway
 from mcpgateway.wire.sse import Parser
 from tests.chaos.clients import (
@@ -35,6 +36,7 @@ from tests.chaos.clients import (
     receive,
     send,
 )
+from tests.chaos.clouds import CloudDouble
 from tests.chaos.faults import Failing
 from tests.chaos.http_server import HttpDouble
 from tests.chaos.judge import SESSION_IDLE, Judge
@@ -49,6 +51,7 @@ RECOVERY: Final = 30.0
 LONGEST: Final = 40.0
 """Seconds within which every call is over, whatever happens: deadline, waiting for a link, one more attempt."""
 LIST_TIMEOUT: Final = 2.0
+CLOUDS: Final = 2
 IDLE: Final = 20.0
 STALL: Final = 45.0
 """Seconds for which a client does not read; the gateway closes its connection before."""
@@ -69,6 +72,7 @@ class World:
         failing: Mapping[str, Failing],
         pipes: Mapping[str, PipeDouble],
         webs: Mapping[str, HttpDouble],
+        upstreams: Upstreams,
     ) -> None:
         self.gateway = gateway
         self.front = front
@@ -76,12 +80,18 @@ class World:
         self.failing = failing
         self.pipes = pipes
         self.webs = webs
+        self.upstreams = upstreams
+        self.clouds: list[CloudDouble] = []
         self.clients: list[Client] = []
         self.calls: list[Call] = []
         self.violations: list[str] = []
         self.judge = Judge(failing, self.violated)
         self.seen: Counter[str] = Counter()
         """What became of calls, by kind: so that one can see that everything has happened."""
+
+    def note(self, what: str) -> None:
+        """Count something that has happened."""
+        self.seen[what] += 1
 
     def violated(self, what: str) -> None:
         self.violations.append(f"at {trio.current_time():.2f}: {what}")
@@ -105,6 +115,15 @@ class World:
     def restart(self, name: str) -> None:
         self.kill(name)
         self.failing[name].heal(restarted=True)
+
+    def configure(self, **keys: Any) -> None:
+        """Have another configuration."""
+        config = attrs.evolve(self.gateway.config, **keys)
+        wanted = {upstream.name: upstream for upstream in config.upstreams}
+        for cloud in self.clouds:
+            cloud.change(wanted.get(cloud.name))
+        self.gateway.reconfigure(config)
+        self.upstreams.reconfigure(config.upstreams, config.shutdown_timeout)
 
     # ---- connections -------------------------------------------------------------------------------------------------
 
@@ -260,6 +279,16 @@ class World:
         if made.connection is not None and made.connection.fileno() >= 0:
             made.connection.shutdown(socket.SHUT_RDWR)
 
+    async def _call_from(self, cloud: CloudDouble) -> None:
+        """A cloud that is well is dialled, and its calls are answered."""
+        if cloud.line is None:
+            self.violated(f"{cloud} was not dialled again")
+            return
+        for server in cloud.line.client.servers:
+            self.calls.append(await cloud.call(cloud.line, "echo", server))
+        await trio.sleep(LONGEST)
+        await self.settle()
+
     # ---- nothing is left ---------------------------------------------------------------------------------------------
 
     async def finish(self, before: Footprint) -> None:
@@ -271,6 +300,8 @@ class World:
         for client in self.clients:
             for made in [*client.calls]:
                 self.drop(made)
+        for cloud in self.clouds:
+            cloud.recover()
         await trio.sleep(LONGEST + RECOVERY)
         await self.settle()
         for number, server in enumerate(SERVERS):
@@ -280,12 +311,20 @@ class World:
                 await trio.sleep(LONGEST)
                 await self.settle()
                 self.clients.append(client)
+        for cloud in self.clouds:
+            if cloud.config is not None:
+                await self._call_from(cloud)
+        self.configure(upstreams=())
         for client in self.clients:
             await self.delete(client)
         await trio.sleep(1.25 * SESSION_IDLE)  # of those that have lost theirs at a server
         await self.settle()
         for failure in leftovers(self.gateway):
             self.violated(failure)
+        doubles: list[PipeDouble | HttpDouble] = [*self.pipes.values(), *self.webs.values()]
+        for double in doubles:
+            if double.holding:
+                self.violated(f"{double.failing.name} was not told to cancel {double.holding} calls")
         if any(not made.over for made in self.calls):
             self.violated(f"not over: {[str(made) for made in self.calls if not made.over]}")
         more = footprint(self).beyond(before)
@@ -378,10 +417,16 @@ async def a_world() -> AsyncIterator[World]:
             }
             await servers.start(gateway.run)
             await gateway.ready()
+            upstreams = Upstreams(gateway)
+            servers.start_soon(upstreams.run)
             async with trio.open_nursery() as connections:
                 front.server.nursery = connections
-                yield World(gateway, front, connections, failing, pipes, webs)
+                world = World(gateway, front, connections, failing, pipes, webs, upstreams)
+                for number in range(CLOUDS):
+                    world.clouds.append(CloudDouble(number, network, servers, world.judge, world.violated, world.note))
+                yield world
                 connections.cancel_scope.cancel(reason="the story is over")
+            await upstreams.drain(0.0)
             await gateway.aclose()
             servers.cancel_scope.cancel(reason="the story is over")
 

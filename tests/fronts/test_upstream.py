@@ -370,6 +370,11 @@ Sec-WebSocket-Accept: AAAA\r
 REFUSING = {
     "HTTP 401": (b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", 60, "HTTP 401: the token in its endpoint"),
     "HTTP 403": (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", 60, "HTTP 403: the token in its endpoint"),
+    "HTTP 401, its body broken": (
+        b"HTTP/1.1 401 Unauthorized\r\nTransfer-Encoding: chunked\r\n\r\nno chunk\r\n",
+        60,
+        "HTTP 401: the token in its endpoint",
+    ),
     "HTTP 404": (b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", 1, "HTTP 404: check the path"),
     "a redirect": (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\nContent-Length: 0\r\n\r\n", 1, "a redirect"),
     "a page": (b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<html>", 1, "HTTP 200"),

@@ -28,10 +28,26 @@ MEMORY_MIB: Final = 1024
 """What the process of a target may take; a gateway has 60 of them at start, coverage the rest."""
 KEPT_BYTES: Final = 512
 """The longest input that ``--merge`` puts into the corpus."""
-SLOW: Final = {"http_connections": 20, "config_yaml": 50, "config_toml": 5, "config_json": 3, "seals": 5}
+SLOW: Final = {
+    "http_connections": 20,
+    "config_yaml": 50,
+    "config_toml": 5,
+    "config_json": 3,
+    "seals": 5,
+    "bridge_files": 5,
+    "dotenv_files": 10,
+    "dialled_handshakes": 20,
+    "last_events": 20,
+}
 """How many times longer than the others a target takes for an input; it gets so many times fewer."""
 WORK: Final = Path(".fuzz")
-_INSTRUMENTED: Final = ("mcpgateway", "tests.fuzz.targets", "tests.fuzz.wire_targets", "tests.fuzz.oracles")
+_INSTRUMENTED: Final = (
+    "mcpgateway",
+    "tests.fuzz.targets",
+    "tests.fuzz.wire_targets",
+    "tests.fuzz.bridge_targets",
+    "tests.fuzz.oracles",
+)
 
 
 def shares(inputs: int, names: Sequence[str]) -> dict[str, int]:
@@ -119,7 +135,7 @@ def _guided(name: str, flags: list[str]) -> None:
 
     for module in [module for module in sys.modules if module.startswith(_INSTRUMENTED)]:
         del sys.modules[module]  # to be imported again, and instrumented
-    for name_of_module in ("targets", "wire_targets", "oracles"):
+    for name_of_module in ("targets", "wire_targets", "bridge_targets", "oracles"):
         delattr(sys.modules["tests.fuzz"], name_of_module)
     with atheris.instrument_imports(include=["mcpgateway"]):
         from tests.fuzz import targets as instrumented

@@ -1,4 +1,4 @@
-"""What the targets share: how an input is cut into pieces, and what a documented error is."""
+"""What the targets share: how an input is cut into pieces, who says them, and what a documented error is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Callable
 from random import Random
 from typing import TypeVar
 
+import trio
+
 from mcpgateway import jsonrpc
 from mcpgateway.errors import GatewayError
+from mcpgateway.wire.waiting import Wait
 
 T = TypeVar("T")
 
@@ -38,3 +41,38 @@ def documented(errors: type[Exception] | tuple[type[Exception], ...], run: Calla
         if isinstance(problem, GatewayError):
             jsonrpc.error(None, problem).encode()
         return None
+
+
+class Played:
+    """A transport whose peer says these pieces and closes; it takes everything."""
+
+    disturbed = True
+    stuck = False
+    unsent = 0
+
+    def __init__(self, pieces: list[bytes]) -> None:
+        self.pieces = iter(pieces)
+        self.sent = bytearray()
+        self.closed = False
+
+    async def receive(self, wait: Wait) -> bytes:
+        await trio.lowlevel.checkpoint()
+        return next(self.pieces, b"")
+
+    def try_receive(self) -> bytes | None:
+        return next(self.pieces, None)
+
+    def put(self, data: bytes) -> None:
+        self.sent += data
+
+    async def flushed(self, wait: Wait) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def peer_closed(self) -> bool:
+        return False
+
+    async def end(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        self.closed = True

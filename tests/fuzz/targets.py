@@ -42,7 +42,7 @@ from mcpgateway.protocol.results import completed
 from mcpgateway.protocol.revisions import LATEST_LEGACY, Era
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.sessions.sealing import Broken, Sealer
-from tests.fuzz import wire_targets
+from tests.fuzz import bridge_targets, wire_targets
 from tests.fuzz.oracles import documented
 
 Target: TypeAlias = Callable[[bytes], None]
@@ -290,6 +290,9 @@ TARGETS: Final[Mapping[str, Target]] = {
         wire_targets.frames,
         *(messages, batches, envelopes, handshakes, correlators, clients, listings),
         *(config_yaml, config_json, config_toml, duration, seals),
+        *(bridge_targets.bridge_files, bridge_targets.dotenv_files, bridge_targets.go_durations),
+        *(bridge_targets.dialled_handshakes, bridge_targets.dialled_frames, bridge_targets.last_events),
+        *(bridge_targets.redactions, bridge_targets.masks, bridge_targets.checks),
     )
 }
 

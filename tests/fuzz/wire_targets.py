@@ -29,10 +29,10 @@ from mcpgateway.wire.http1.server import HttpServer
 from mcpgateway.wire.http_client import HttpError
 from mcpgateway.wire.lines import LineSplitter
 from mcpgateway.wire.readiness import Poller
-from mcpgateway.wire.waiting import Sweeper, Wait
+from mcpgateway.wire.waiting import Sweeper
 from mcpgateway.wire.websocket_server import Closed, Frames, Text
 from mcpgateway.wire.websocket_server import Reply as Pong
-from tests.fuzz.oracles import cuts, documented, with_gaps
+from tests.fuzz.oracles import Played, cuts, documented, with_gaps
 from tests.wire.http1.peers import Answer, Answers
 
 LIMITS: Final = Limits(body_bytes=1000)
@@ -72,7 +72,7 @@ def _shown(answer: Answer) -> tuple[int, bytes]:
 
 
 async def _connection(pieces: list[bytes]) -> list[Answer]:
-    transport = _Played(pieces)
+    transport = Played(pieces)
     server = HttpServer(_echo, lambda status, reason: reason.encode(), Sweeper(), LIMITS)
     await Connection(transport, "peer", False, server).run()
     assert transport.closed
@@ -88,41 +88,6 @@ async def _echo(request: HttpRequest, exchange: Exchange) -> None:
     await exchange.respond(200, b"%b %b %d" % (request.method, request.path, len(request.body)))
 
 
-class _Played:
-    """A transport whose peer says these pieces and closes; it takes everything."""
-
-    disturbed = True
-    stuck = False
-    unsent = 0
-
-    def __init__(self, pieces: list[bytes]) -> None:
-        self._pieces = iter(pieces)
-        self.sent = bytearray()
-        self.closed = False
-
-    async def receive(self, wait: Wait) -> bytes:
-        await trio.lowlevel.checkpoint()
-        return next(self._pieces, b"")
-
-    def try_receive(self) -> bytes | None:
-        return next(self._pieces, None)
-
-    def put(self, data: bytes) -> None:
-        self.sent += data
-
-    async def flushed(self, wait: Wait) -> None:
-        await trio.lowlevel.checkpoint()
-
-    def peer_closed(self) -> bool:
-        return False
-
-    async def end(self) -> None:
-        await trio.lowlevel.checkpoint()
-
-    def close(self) -> None:
-        self.closed = True
-
-
 def http_responses(data: bytes) -> None:
     """The response of a server: one and the same, or an `HttpError`, wherever the bytes are cut."""
     found = _response(cuts(data))
@@ -131,7 +96,7 @@ def http_responses(data: bytes) -> None:
 
 
 def _response(pieces: list[bytes]) -> tuple[object, ...]:
-    connection = ClientConnection(_Played([]), _POOL)
+    connection = ClientConnection(Played([]), _POOL)
     builder = connection.builder
     try:
         for piece in pieces:
@@ -235,7 +200,7 @@ def _frames(pieces: list[bytes]) -> tuple[list[bytes], list[bytes], bool]:
     accepted = Frames(1 << 20)
     events = [event for piece in pieces for event in accepted.received(piece)]
     texts = [event.data for event in events if isinstance(event, Text)]
-    pongs = [event.data for event in events if isinstance(event, Pong)]
+    pongs = [event.data for event in events if isinstance(event, Pong) and event.data]
     ends = [isinstance(event, Closed) for event in events]
     assert True not in ends[:-1]
     assert ends[-1:] != [True] or list(accepted.received(b"more")) == []

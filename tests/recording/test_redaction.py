@@ -93,6 +93,8 @@ def test_the_longest_secret_goes_first_and_each_in_every_spelling() -> None:
 
     assert redactor.text("hunter22-extra hunter22") == f"{MASK} {MASK}"
     assert redactor.text('sl\\"ash/ed key and sl%22ash%2Fed%20key') == f"{MASK} and {MASK}"
+    assert redactor.value([14711471147, 4711471147.5, 4711]) == [MASK, MASK, 4711]
+    assert Redactor(["27.182818"]).value([27.182818, 2.7]) == [MASK, 2.7]
     assert redactor.value({"code": 4711471147, 'sl"ash/ed key': 1}) == {"code": MASK, MASK: 1}
 
 

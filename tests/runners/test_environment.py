@@ -60,6 +60,13 @@ def test_a_variable_that_is_set_wins_over_the_file_even_if_empty() -> None:
     assert found == {"MCP_ENDPOINT": "wss://set", "EMPTY": "", "NEW": "a b", "QUOTED": "x\ny"}
 
 
+def test_what_the_system_takes_for_no_variable_is_passed_over() -> None:
+    """A file in UTF-16, for one."""
+    text = "A=b\n".encode("utf-16").decode("utf-8", "replace")
+
+    assert environment.joined({}, text + "\n'B=C'=d\nE=f\0g\nH=i\n") == {"H": "i"}
+
+
 def test_variables_of_the_file_may_name_others() -> None:
     found = environment.joined(
         {"TOKEN": "x$y"}, "HOST=example.com\nMCP_ENDPOINT=wss://${HOST}/?token=${TOKEN}&p=a$b${GONE:-c}\n"

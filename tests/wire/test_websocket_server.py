@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 
 import pytest
@@ -171,3 +172,19 @@ def test_no_bytes_are_too_odd(data: bytes) -> None:
     frames = Frames(LIMIT)
     events = list(frames.received(data))
     assert all(not isinstance(event, Closed) for event in events[:-1])
+
+
+@pytest.mark.parametrize("piece", ["", "x", "xy", "é"])
+def test_a_message_in_many_pieces_takes_no_more_than_its_bytes(piece: str) -> None:
+    peer, accepted = client(), Frames(1 << 20)
+    first, more = (peer.send(TextMessage(data=piece, message_finished=False)) for _ in range(2))
+    list(accepted.received(first))
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            for _ in accepted.received(more * 50):
+                pass
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1001 * len(piece.encode()) * 1.3 + 2_000
