@@ -19,7 +19,15 @@ from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.dialects.bridge import ALONE
 from mcpgateway.config.dialects.bridge_parts import LEVELS, log_level
 from mcpgateway.config.loading import Loaded
-from mcpgateway.config.model import Config, NamespaceConfig, Secret, StdioServer, UpstreamConfig
+from mcpgateway.config.model import (
+    Config,
+    Isolation,
+    NamespaceConfig,
+    Secret,
+    ServerConfig,
+    StdioServer,
+    UpstreamConfig,
+)
 from mcpgateway.config.urls import url_problem
 from mcpgateway.errors import ConfigError
 
@@ -41,7 +49,7 @@ def targeted(loaded: Loaded | None, target: str, *, is_file: Callable[[str], boo
             raise ConfigError([f"{_source(config)}server {target!r} is disabled"])
     elif is_file(target):
         found = names.legal(Path(target).stem, "server")
-        server = StdioServer(found, command=python, args=(target,))
+        server = StdioServer(found, isolation=Isolation.SHARED, command=python, args=(target,))
     else:
         raise ConfigError([f"{_source(config)}there is no server {target!r}, and no such Python script"])
     config = attrs.evolve(config, servers={found: server}, namespaces={}, upstreams=())
@@ -69,6 +77,8 @@ def bridged(loaded: Loaded, env: Mapping[str, str]) -> Loaded:
         raise ConfigError([f"{_source(config)}MCP_ENDPOINT {problem}"])
     if not any(server.enabled for server in config.servers.values()):
         raise ConfigError([f"{_source(config)}at least one enabled MCP server is required"])
+    if loaded.dialect is Dialect.DESKTOP:
+        config = attrs.evolve(config, servers={name: _alone(server) for name, server in config.servers.items()})
     view = names.unique(ALONE, {*config.namespaces, *config.servers})
     namespace = NamespaceConfig(view, tuple(config.servers), naming=Naming(NamingMode.RAW))
     upstream = UpstreamConfig(ALONE, Secret(endpoint), view)
@@ -82,6 +92,12 @@ def bridged(loaded: Loaded, env: Mapping[str, str]) -> Loaded:
             expose_servers=exposed,  # HTTP shows what it did
         ),
     )
+
+
+def _alone(server: ServerConfig) -> ServerConfig:
+    """A server as that program had it: one process for all, whatever the cloud says that it could be asked."""
+    shared = server.local and server.isolation is Isolation.AUTO
+    return attrs.evolve(server, isolation=Isolation.SHARED) if shared else server
 
 
 def _with_level(loaded: Loaded, level: str) -> Loaded:

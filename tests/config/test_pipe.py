@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import json
 
+import attrs
 import pytest
 
 from mcpgateway.catalog.rules import Naming, NamingMode
 from mcpgateway.config.loading import Loaded, loads
-from mcpgateway.config.model import Config, HttpServer, NamespaceConfig, Secret, SseServer, StdioServer, UpstreamConfig
+from mcpgateway.config.model import (
+    Config,
+    HttpServer,
+    Isolation,
+    NamespaceConfig,
+    Secret,
+    SseServer,
+    StdioServer,
+    UpstreamConfig,
+)
 from mcpgateway.config.pipe import bridged, targeted
 from mcpgateway.config.plan import plans
 from mcpgateway.errors import ConfigError
@@ -41,7 +51,11 @@ def test_a_desktop_clients_file_is_one_upstream_that_sees_all_servers_under_thei
     assert config.upstreams == (UpstreamConfig("default", Secret(ENDPOINT), "default"),)
     assert config.namespaces == {"default": NamespaceConfig("default", names, naming=Naming(NamingMode.RAW))}
     assert config.servers["calculator"] == StdioServer(
-        "calculator", command="python", args=("-m", "calculator"), env={"PORT": Secret("8080")}
+        "calculator",
+        isolation=Isolation.SHARED,  # one process, as before, whatever the cloud says that it could be asked
+        command="python",
+        args=("-m", "calculator"),
+        env={"PORT": Secret("8080")},
     )
     assert config.servers["remote"] == SseServer("remote", url="https://example.com/sse", headers={"A": Secret("b")})
     assert config.servers["http"] == HttpServer("http", url="https://example.com/mcp")
@@ -128,7 +142,8 @@ def test_a_target_is_a_server_of_the_file_before_it_is_a_script(target: str, nam
 
     config = bridged(loaded, {"MCP_ENDPOINT": ENDPOINT}).config
     assert [*config.servers] == [name]
-    assert config.servers[name] == read(FILE).config.servers[name]
+    server = read(FILE).config.servers[name]
+    assert config.servers[name] == (attrs.evolve(server, isolation=Isolation.SHARED) if server.local else server)
     assert config.namespaces["default"].servers == (name,)
 
 
@@ -141,7 +156,8 @@ def test_else_it_is_a_script(target: str, name: str) -> None:
         found = targeted(loaded, target, is_file=[target].__contains__, python="/usr/bin/python3")
         config = bridged(found, {"MCP_ENDPOINT": ENDPOINT}).config
 
-        assert config.servers == {name: StdioServer(name, command="/usr/bin/python3", args=(target,))}
+        server = StdioServer(name, isolation=Isolation.SHARED, command="/usr/bin/python3", args=(target,))
+        assert config.servers == {name: server}
         assert config.upstreams[0].endpoint == ENDPOINT
         assert config.logging.level == ("info" if loaded is None else "debug")
 

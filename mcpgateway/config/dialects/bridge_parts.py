@@ -16,7 +16,7 @@ from mcpgateway import durations
 from mcpgateway.config.dialects.go import fields, quoted, strings, text
 from mcpgateway.config.dialects.translation import Notes
 from mcpgateway.config.document import Expanded, Node, kind, plain, shown
-from mcpgateway.config.model import Keepalive, Reconnect, ServerConfig
+from mcpgateway.config.model import Isolation, Keepalive, Reconnect, ServerConfig
 
 PASSED = (
     "enabled",
@@ -145,6 +145,8 @@ def _server(type: str, found: Mapping[str, Node], node: Node, notes: Notes) -> d
         entries["enabled"] = attrs.evolve(found["disabled"], value=not value if isinstance(value, bool) else value)
     if "description" in found:
         entries["description"] = found["description"]
+    if type == "stdio":  # one process for all, whatever the cloud says that it could be asked
+        entries["isolation"] = Node(Isolation.SHARED.value, node.at, node.line)
     return entries
 
 

@@ -14,7 +14,16 @@ from mcpgateway.catalog.rules import NamingMode
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.explain import describe
 from mcpgateway.config.loading import Loaded, from_value, load, loads
-from mcpgateway.config.model import Config, HttpServer, Keepalive, Reconnect, Secret, ServerConfig, StdioServer
+from mcpgateway.config.model import (
+    Config,
+    HttpServer,
+    Isolation,
+    Keepalive,
+    Reconnect,
+    Secret,
+    ServerConfig,
+    StdioServer,
+)
 from mcpgateway.errors import ConfigError
 from tests.strategies import bridge_files, bridge_upstreams
 
@@ -288,7 +297,7 @@ def test_variables_outside_of_strings_may_be_anything() -> None:
 
     assert (config.metrics.enabled, config.metrics.port) == (True, 8)
     assert config.upstreams[0].name == 'a x"'
-    assert shown(config, 0) == [StdioServer("a", command="$5", timeout=30.0)]
+    assert shown(config, 0) == [StdioServer("a", isolation=Isolation.SHARED, command="$5", timeout=30.0)]
 
 
 @pytest.mark.parametrize(
