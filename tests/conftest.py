@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import hypothesis
@@ -19,6 +20,15 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os
 _began = time.monotonic()
 _unit_part: list[float] = []
 """When each test of the unit part was over: here, or in one of the processes that the tests were given to."""
+
+
+def pytest_configure() -> None:
+    """Whoever started the tests in the background, or under nohup, has signals ignored that the runners are sent here:
+    they would inherit that."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)
