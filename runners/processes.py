@@ -70,6 +70,7 @@ def has_ended(process: Process, seconds: float) -> bool:
             return True
         if fd is not None:
             return bool(select.select([fd], [], [], seconds)[0])
+        # Not Linux: of a process that is no child nobody tells when it ends, so it is looked at.
         deadline = time.monotonic() + seconds
         while is_alive(process):
             if time.monotonic() >= deadline:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, cast
+from typing import Final
 
 import attrs
 import msgspec
@@ -28,6 +28,7 @@ from mcpgateway import durations, jsonrpc
 from mcpgateway.adapters.base import Back, Continuation, Done, Event, Outcome, Reply
 from mcpgateway.calls.namespace import Namespace, StreamBack
 from mcpgateway.calls.outcomes import complete
+from mcpgateway.calls.wrapped import WrappedNamespace
 from mcpgateway.errors import CallOverdue, InvalidParams, ReplyTooLong, ServerError
 from mcpgateway.jsonrpc import Message, members_of, raw_of, value_of
 from mcpgateway.protocol.revisions import Era
@@ -79,7 +80,7 @@ class Impatience:
             return None
         if self._view is None or self._view.namespace is not namespace:
             self._view = View(namespace, self)
-        return cast("Namespace", self._view)
+        return self._view
 
     async def keep(self) -> None:
         """End calls that take too long, for ever.
@@ -168,16 +169,12 @@ class Impatience:
         return Reply(reply.message.replace(result=raw_of(members)), reply.status, reply.event)
 
 
-class View:
+class View(WrappedNamespace):
     """A namespace before an impatient client: a `mcpgateway.calls.namespace.Namespace` that changes what it has to."""
 
     def __init__(self, namespace: Namespace, impatience: Impatience) -> None:
-        self.namespace = namespace
+        super().__init__(namespace)
         self._impatience = impatience
-
-    def __getattr__(self, name: str) -> object:
-        """Everything else is the namespace's own."""
-        return getattr(self.namespace, name)
 
     async def serve(
         self, caller: Caller, message: Message, wait: Wait, back: Back, headers: Mapping[bytes, bytes] | None = None

@@ -19,16 +19,14 @@ from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, Reply, StreamEnded
 from mcpgateway.adapters.base import Outcome as Settled
-from mcpgateway.calls.namespace import Namespace, StreamBack
-from mcpgateway.catalog.items import Kind
-from mcpgateway.catalog.naming import Target
+from mcpgateway.calls.namespace import Namespace
+from mcpgateway.calls.wrapped import WrappedNamespace
 from mcpgateway.config.model import Config
 from mcpgateway.config.secrets import secrets_of
 from mcpgateway.jsonrpc import Message
 from mcpgateway.recording.events import CallEvent, Recorder
 from mcpgateway.recording.outcomes import Outcome, of_problem, of_reply
 from mcpgateway.recording.payloads import Payloads
-from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Wait
 
@@ -49,7 +47,7 @@ _read_tool = msgspec.json.Decoder(_Tool).decode
 _read_call = msgspec.json.Decoder(_ToolAndArguments).decode
 
 
-class ObservedNamespace:
+class ObservedNamespace(WrappedNamespace):
     """A namespace under observation; see `mcpgateway.calls.namespace.Namespace`.
 
     ``upstream`` names the upstream whose calls these are, for the log; empty for all others. ``recorder`` gets an event
@@ -65,8 +63,7 @@ class ObservedNamespace:
         payloads: Payloads | None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.name = namespace.name
-        self.namespace = namespace
+        super().__init__(namespace)
         self._find = namespace.owner
         self._upstream = upstream
         self._clock = clock
@@ -187,42 +184,6 @@ class ObservedNamespace:
         if began is not None:
             fields["seconds"] = round(self._clock() - began, 6)
         return fields
-
-    # ---- what is not -------------------------------------------------------------------------------------------------
-
-    @property
-    def servers(self) -> tuple[Server, ...]:
-        return self.namespace.servers
-
-    @property
-    def keeps_sessions(self) -> bool:
-        return self.namespace.keeps_sessions
-
-    @property
-    def passes_through(self) -> bool:
-        return self.namespace.passes_through
-
-    @property
-    def verbatim(self) -> bool:
-        return self.namespace.verbatim
-
-    def owner(self, caller: Caller, tool: str) -> Target | None:
-        return self.namespace.owner(caller, tool)
-
-    def passes_streams(self, caller: Caller) -> bool:
-        return self.namespace.passes_streams(caller)
-
-    async def listen(self, caller: Caller, last_event: bytes | None, wait: Wait, back: StreamBack) -> None:
-        await self.namespace.listen(caller, last_event, wait, back)
-
-    async def renew(self, caller: Caller, kind: Kind) -> int | None:
-        return await self.namespace.renew(caller, kind)
-
-    async def notify(self, caller: Caller, message: Message) -> None:
-        await self.namespace.notify(caller, message)
-
-    def retire(self) -> None:
-        self.namespace.retire()
 
 
 @attrs.frozen
