@@ -84,14 +84,21 @@ class UpstreamStatistics:
 
 
 class Upstream:
-    """One upstream of a gateway: `run` dials it and serves it. Another configuration is another upstream."""
+    """One upstream of a gateway: `run` dials it and serves it. Another configuration is another upstream. ``moved`` is
+    called when it comes into another state."""
 
     def __init__(
-        self, config: UpstreamConfig, gateway: Gateway, *, random: Callable[[], float] = random.random
+        self,
+        config: UpstreamConfig,
+        gateway: Gateway,
+        *,
+        moved: Callable[[], None],
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.config = config
         self.who = f"upstream {config.name!r}"
         self._gateway = gateway
+        self._moved = moved
         self._random = random
         self._life = Life()
         self._reason = ""
@@ -131,6 +138,7 @@ class Upstream:
         finally:
             self._life = attrs.evolve(self._life, state=State.ENDED)  # whatever became of it
             self.kept.close()
+            self._moved()
 
     async def _live(self) -> None:
         """Go through the state that it is in."""
@@ -209,6 +217,7 @@ class Upstream:
 
     def _step(self, event: Event) -> None:
         self._life = step(self._life, event, self.config.reconnect, now=trio.current_time(), unit=self._random())
+        self._moved()
 
     def lasted(self) -> None:
         """The connection has been open for ``reconnect.stable`` seconds."""
@@ -241,6 +250,10 @@ class Upstream:
             await trio.sleep_forever()
         channel.end_calls(problem)
         await trio.sleep(LAST_WORDS)
+
+    @property
+    def state(self) -> State:
+        return self._life.state
 
     @property
     def address(self) -> str:
