@@ -7,7 +7,8 @@ Prints its port, then one JSON value a line. What it does on a connection is a m
              not there, and pings; prints the answers, and at the end the close code
 ``/slow/``   has a slow call in flight, and says so
 ``/rude/``   `DROPS` times: has a slow call in flight and 16 quick ones at a time, then drops the connection without a
-             word, after a time that differs; then prints what became of them, and what the server was told to cancel
+             word, after a time that differs; then prints what became of every single one of them, on the socket or at
+             the server (`tests.real.ledger_server`), which it is known to by its token
 ``/steady/`` calls, one after the other, until the rude one is done; prints how many, and the longest wait in seconds
 ============ ==========================================================================================================
 """
@@ -99,10 +100,11 @@ class Rude:
 
     def __init__(self) -> None:
         self.drops = 0
+        self.sent = 0
         self.answered = 0
         self.wrong = 0
-        self.lost = 0
-        """Calls in flight when a connection was dropped."""
+        self.lost: set[str] = set()
+        """The tokens of calls that were not answered on their socket, or not yet."""
         self.done = asyncio.Event()
         self._random = random.Random(7)
 
@@ -111,21 +113,17 @@ class Rude:
         if self.drops == DROPS:
             told = await cloud.ask("tools/call", {"name": "cancelled", "arguments": {"count": DROPS}})
             cancelled = told["result"]["structuredContent"]["values"]
-            say(
-                {
-                    **{name: getattr(self, name) for name in ("drops", "answered", "wrong", "lost")},
-                    "cancelled": cancelled,
-                }
-            )
+            told = await cloud.ask("tools/call", {"name": "fates", "arguments": {"tokens": sorted(self.lost)}})
+            seen = {name: getattr(self, name) for name in ("drops", "sent", "answered", "wrong")}
+            say({**seen, "lost": sorted(self.lost), "cancelled": cancelled, **told["result"]["structuredContent"]})
             self.done.set()
             return
-        name = f"slow-{self.drops}"
-        await cloud.send("tools/call", {"name": "slow", "arguments": {"name": name}})
+        token = self.token(f"slow-{self.drops}")
+        await cloud.send("tools/call", {"name": "slow", "arguments": {"name": token, "token": token}})
         await cloud.ask("ping")  # so that it has come
         callers = [asyncio.create_task(self.call(cloud, n)) for n in range(IN_FLIGHT)]
         await asyncio.sleep(self._random.uniform(0.0, 0.1))
         self.wrong += cloud.twice
-        self.lost += len(cloud.due) - 1
         self.drops += 1
         if self.drops in (DROPS // 4, DROPS):
             say({"dropped": self.drops})
@@ -135,10 +133,17 @@ class Rude:
 
     async def call(self, cloud: Cloud, n: int) -> None:
         for m in count():
-            text = f"{self.drops}-{n}-{m}"
-            answer = await cloud.ask("tools/call", {"name": "echo", "arguments": {"text": text}})
+            token = self.token(f"{self.drops}-{n}-{m}")
+            answer = await cloud.ask("tools/call", {"name": "echo", "arguments": {"text": token, "token": token}})
+            self.lost.discard(token)
             self.answered += 1
-            self.wrong += answer.get("result", {}).get("content", [{}])[0].get("text") != text
+            self.wrong += answer.get("result", {}).get("content", [{}])[0].get("text") != token
+
+    def token(self, token: str) -> str:
+        """The token of a call that is about to be sent."""
+        self.lost.add(token)
+        self.sent += 1
+        return token
 
 
 async def steady(cloud: Cloud, rude: Rude) -> None:

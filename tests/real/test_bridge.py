@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 README = ROOT / "tests" / "config" / "golden" / "bridge_readme.json"
 """The example of source system 000, to the byte."""
-FIXTURE = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.testing.fixture_server"]}
+LEDGER = {"type": "stdio", "command": sys.executable, "args": ["-m", "tests.real.ledger_server"]}
 CLOCK = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}
 
 
@@ -92,28 +93,35 @@ def descriptors(pid: int) -> int:
 @pytest.mark.parametrize("kind", ["stdio", "http"])
 def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: str, tmp_path: Path) -> None:
     def upstream(name: str, port: int, **keys: object) -> dict[str, Any]:
-        server = FIXTURE if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
+        server = LEDGER if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
         servers = {"mcpServers": {f"server-{name}": server}}
         return {"name": name, "endpoint": f"ws://127.0.0.1:{port}/{name}/?token=SECRET", **servers, **keys}
 
     soon = {"reconnect": {"enabled": True, "initialBackoff": "5ms", "maxBackoff": "10ms"}}
-    with served(tmp_path, "tests.real.http_server") as http, clouds() as far:
+    with served(tmp_path, "tests.real.ledger_server") as http, clouds() as far:
         config = {"upstreams": [upstream("rude", far.port, **soon), upstream("steady", far.port)]}
         with bridge(tmp_path, config) as near:
             pid = near.process.pid
             far.told('"dropped": 50', 60)
-            children = sorted(children_of(pid, "fixture_server"))
+            children = sorted(children_of(pid, "ledger_server"))
             memory, open_files = resident(pid), descriptors(pid)
             far.told('"dropped": 200', 120)
             after = resident(pid), descriptors(pid)
             rude, steady = far.told('"drops"'), far.told('"longest"')
             connections = [line for line in far.log.lines if "steady connection" in line]
-            assert sorted(children_of(pid, "fixture_server")) == children
+            assert sorted(children_of(pid, "ledger_server")) == children
             assert "Traceback" not in str(near.log)
             assert "SECRET" not in str(near.log)
-    print(f"{rude['answered']} answered, {rude['lost']} dropped; {steady}; RSS {memory} -> {after[0]} KiB")
+    fates = Counter(rude["ends"].get(token, "never came") for token in rude["lost"])
+    print(f"{rude['answered']} answered, lost: {dict(fates)}; {steady}; RSS {memory} -> {after[0]} KiB")
     assert (rude["drops"], rude["wrong"]) == (200, 0)
     assert sorted(rude["cancelled"]) == sorted(f"slow-{n}" for n in range(200))
+    # Of every token: it came once at most; it was answered on the socket, or at the server and lost with the socket, or
+    # cancelled at the server, or never came there.
+    assert (rude["twice"], rude["unended"]) == ([], [])
+    assert rude["sent"] == rude["answered"] + fates.total()
+    assert rude["come"] == rude["answered"] + fates["answered"] + fates["cancelled"]
+    assert {token for token, end in rude["ends"].items() if end == "cancelled"} == set(rude["cancelled"])
     assert rude["answered"] > 10_000
     assert (steady["wrong"], len(connections)) == (0, 1)
     assert steady["longest"] < 0.5
