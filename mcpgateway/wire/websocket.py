@@ -39,6 +39,7 @@ COURTESY: Final = 2.0
 """Seconds for the closing handshake."""
 
 _NO_HANDSHAKE: Final = "answered the WebSocket handshake with something else"
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _VIOLATIONS: Final = (1002, 1007)
 _CLOSE: Final = b"\x88"  # how a frame begins that closes (RFC 6455, 5.2)
 _DRAIN: Final = 0.5
@@ -98,9 +99,13 @@ async def _secured(stream: trio.SocketStream, context: ssl.SSLContext, host: str
     secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
     try:
         await secured.do_handshake()
-    except BaseException:
+    except BaseException as problem:
         await trio.aclose_forcefully(stream)
-        raise
+        if not isinstance(problem, trio.BrokenResourceError):
+            raise
+        reason = innermost(problem)
+        hint = "can 'tls.ca' name its authority?" if _UNTRUSTED in reason else "is it ws://, without TLS?"
+        raise CannotConnect(f"cannot connect: TLS failed ({hint}): {reason}") from None
     return secured
 
 
