@@ -510,6 +510,7 @@ FEATURES = (
         "tests/runners/test_by_upstream.py::test_the_text_byte_by_byte",
         "tests/runners/test_by_upstream.py::test_descriptions_stand_in_one_column_and_are_cut_between_characters",
         "tests/runners/test_check.py::test_what_has_upstreams_is_told_by_them_with_what_failed",
+        "tests/runners/test_check.py::test_a_disabled_server_is_listed_whatever_it_lacks",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
     ),
     feature(
@@ -523,6 +524,7 @@ FEATURES = (
         133,
         "check per-server timeout",
         "tests/runners/test_check.py::test_what_has_upstreams_is_told_by_them_with_what_failed",
+        "tests/runners/test_check.py::test_a_disabled_server_is_listed_whatever_it_lacks",
         "tests/runners/test_check_process.py::test_servers_that_misbehave_cost_their_timeout_once_and_leave_nothing",
     ),
     feature(
@@ -1945,6 +1947,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_an_empty_cursor_asks_for_the_first_page",
         "tests/fronts/test_upstream_races.py::test_a_cloud_that_is_asked_something_answers_in_time_or_not",
         "tests/soak/test_reconnects.py::test_reconnects_leave_nothing_behind",
+        "tests/real/test_bridge.py::test_what_is_wrong_with_an_upstream_is_told_by_its_name_and_the_others_run_on",
         "tests/fronts/test_upstreams.py::test_nothing_is_left_to_do_once_all_have_come_to_their_end_by_themselves",
         "tests/runners/test_bridge.py::test_with_nothing_left_to_dial_it_ends_with_1_as_000_did",
     ),
@@ -2063,6 +2066,7 @@ PROMISES = (
         "tests/runners/test_by_upstream.py::test_a_description_of_more_than_45_characters_is_cut",
         "tests/runners/test_by_upstream.py::test_servers_are_sorted_by_name_within_each_upstream",
         "tests/runners/test_check.py::test_what_has_upstreams_is_told_by_them_with_what_failed",
+        "tests/runners/test_check.py::test_a_disabled_server_is_listed_whatever_it_lacks",
         "tests/runners/test_check.py::test_text_for_another_locale_has_other_ornaments",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
         "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
@@ -2075,6 +2079,7 @@ PROMISES = (
         "tests/runners/test_by_upstream.py::test_what_a_server_says_comes_back_out_of_the_json_and_may_stand_in_html",
         "tests/runners/test_check.py::test_strict_says_by_its_status_that_a_server_of_an_upstream_failed",
         "tests/runners/test_check.py::test_json_is_utf_8_whatever_the_locale",
+        "tests/runners/test_check.py::test_a_disabled_server_is_listed_whatever_it_lacks",
         "tests/runners/test_check_process.py::test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one",
         "tests/runners/test_check_process.py::test_a_file_of_source_system_000_as_its_users_have_it",
     ),
@@ -2230,6 +2235,8 @@ PROMISES = (
         "tests/wire/test_websocket_client.py::test_a_refusal_is_http",
         "tests/chaos/test_chaos.py::test_whatever_clouds_do_only_they_suffer",
         "tests/fronts/test_websocket_channel.py::test_a_flood_of_frames_lets_others_have_their_turns",
+        "tests/fronts/test_upstream.py::test_half_a_message_is_waited_for_and_forgotten_with_its_connection",
+        "tests/real/test_bridge.py::test_what_is_wrong_with_an_upstream_is_told_by_its_name_and_the_others_run_on",
     ),
     promise(
         "6.shows.readme",

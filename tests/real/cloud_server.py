@@ -10,6 +10,8 @@ Prints its port, then one JSON value a line. What it does on a connection is a m
              word, after a time that differs; then prints what became of every single one of them, on the socket or at
              the server (`tests.real.ledger_server`), which it is known to by its token
 ``/steady/`` calls, one after the other, until the rude one is done; prints how many, and the longest wait in seconds
+``/bad/…/``  says something that it should not (`BAD`), or ends in the midst of a frame (``half``)
+``/refuse/`` answers the handshake with HTTP 401
 ============ ==========================================================================================================
 """
 
@@ -25,6 +27,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 DROPS = 200
 IN_FLIGHT = 16
@@ -73,6 +76,30 @@ class Cloud:
 
 KNOWN: dict[str, dict[str, object]] = {"now": {}, "echo": {"text": "hé"}, "add": {"a": 1, "b": 2}}
 """Tools that are called, and with what."""
+
+
+BAD: dict[str, str | bytes] = {
+    "binary": b"\0" * 10,
+    "junk": "{",
+    "foreign": '{"id":1}',
+    "unasked": '{"jsonrpc":"2.0","id":77,"result":{}}',
+    "early": '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    "long": " " * 2000,
+}
+HALF = b"\x81\x7e\x10\x00{"
+"""The head of a text frame of 4096 bytes, and the first of them."""
+
+
+async def misbehave(socket: ServerConnection, how: str) -> None:
+    if how == "half":
+        socket.transport.write(HALF)
+        socket.transport.close()
+    else:
+        await socket.send(BAD[how])
+
+
+def refuse(socket: ServerConnection, request: Request) -> Response | None:
+    return socket.respond(401, "no") if request.path.startswith("/refuse/") else None
 
 
 async def ask(cloud: Cloud, path: str) -> None:
@@ -176,6 +203,8 @@ async def main() -> None:
                 await cloud.send("tools/call", {"name": "slow", "arguments": {"name": "x"}})
                 await cloud.ask("tools/call", {"name": "waiting", "arguments": {"count": 1}})
                 say("slow is called")
+            elif path.startswith("/bad/"):
+                await misbehave(socket, path.split("/")[2])
             elif path == "/rude/":
                 await rude.serve(cloud)
             else:
@@ -190,7 +219,7 @@ async def main() -> None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async with serve(handle, "127.0.0.1", 0, ping_interval=None, max_size=None) as server:
+    async with serve(handle, "127.0.0.1", 0, process_request=refuse, ping_interval=None, max_size=None) as server:
         say(server.sockets[0].getsockname()[1])
         await asyncio.get_running_loop().create_future()
 

@@ -18,6 +18,7 @@ import pytest
 
 from tests.processes import free_port, running, wait_for_port
 from tests.real.bridges import bridge, clouds
+from tests.real.cloud_server import BAD
 from tests.real.gateways import ENDING, ROOT, environment
 from tests.real.test_killed_servers import children_of
 
@@ -76,6 +77,58 @@ def test_the_example_of_000_runs_unchanged_but_for_where_its_ends_are(tmp_path: 
     assert two["tools"] == ["add"]
     assert codes == [1001, 1001]
     assert "TOKEN" not in log
+
+
+TOLD = {
+    "binary": "upstream 'binary': a binary message was passed over",
+    "junk": "upstream 'junk': sent something that is no message: the message is not valid JSON",
+    "foreign": "upstream 'foreign': sent something that is no message: \"jsonrpc\"",
+    "unasked": "upstream 'unasked': dropped the answer to a question that nobody asked",
+    "early": "upstream 'early': refused a 'tools/list': initialise first",
+    "long": "upstream 'long': broke the rules (close code 1009: 'a message may have 1000 bytes')",
+    "half": "upstream 'half': closed its connection without saying so",
+    "refusing": "upstream 'refusing': answered the WebSocket handshake with HTTP 401: the token in its endpoint",
+    "plain": "upstream 'plain': cannot connect: TLS failed (is it ws://, without TLS?): ",
+    "silent": "upstream 'silent': cannot connect: Connection refused",
+    "pasted": "upstream 'pasted'",
+    "twin": "there is another upstream 'twin': this one is called 'twin-2' here",
+}
+"""What the log says of each upstream that is of no use."""
+
+
+@pytest.mark.requirement("6.bad", "6.upstreams")
+def test_what_is_wrong_with_an_upstream_is_told_by_its_name_and_the_others_run_on(tmp_path: Path) -> None:
+    """One good cloud among all that can be bad, and a server that never starts beside one that does."""
+    with clouds() as far:
+        at = f"127.0.0.1:{far.port}"
+        endpoints = {
+            **{name: f"ws://{at}/bad/{name}/?token=SECRET" for name in ("half", *BAD)},
+            "refusing": f"ws://{at}/refuse/?token=SECRET",
+            "plain": f"wss://{at}/?token=SECRET",
+            "silent": f"ws://127.0.0.1:{free_port()}/SECRET/",
+            "pasted": "SECRET",
+            "twin": f"ws://{at}/ask/2/SECRET",
+        }
+        servers = {
+            "calculator": CLOCK,
+            "never": {"type": "stdio", "command": "no-such-command", "env": {"KEY": "SECRET"}},
+        }
+        upstreams = [
+            {"name": name, "endpoint": endpoint, "mcpServers": servers, "message_bytes": 1000}
+            for name, endpoint in (("twin", f"ws://{at}/ask/1/?token=SECRET"), *endpoints.items())
+        ]
+        with bridge(tmp_path, {"upstreams": upstreams}) as near:
+            good = far.told('"path": "/ask/1/", "initialize"')
+            for words in TOLD.values():
+                near.log.wait_for(words, ENDING)
+            near.process.send_signal(signal.SIGTERM)
+            assert near.ended() == 0
+            closed = far.told('"path": "/ask/1/", "closed"')["closed"]
+    assert "timezone" in good["calls"]["now"]["structuredContent"]
+    assert closed == 1001, "it was dropped by nobody before"
+    assert set(endpoints) == set(TOLD)
+    assert "Traceback" not in str(near.log)
+    assert "SECRET" not in str(near.log)
 
 
 def resident(pid: int) -> int:
