@@ -157,8 +157,9 @@ class Meant:
         return self.place.running() or statefile.running(self.place.directory)
 
     def is_of(self, config: str | None) -> bool:
-        """Whether what runs with this configuration is it."""
-        return self.whichever or config == self.config
+        """Whether what runs with this configuration is it, or may be ended for it: one whose file has gone is not that
+        of anybody else. So a file may be replaced by one of another format, and the service restarted."""
+        return self.whichever or config == self.config or (config is not None and not os.path.exists(config))
 
     def unlike(self, other: Record | statefile.State) -> str:
         """For people: that another one runs at its place."""
@@ -228,7 +229,7 @@ def _start(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
 
 def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, runner: str, meant: Meant) -> int:
     place, former = meant.place, meant.runs()
-    if former is not None and not meant.is_of(former.config):
+    if former is not None and former.config != meant.config:
         print(meant.unlike(former), file=sys.stderr)
         return FAILED
     if isinstance(former, Record):
@@ -290,7 +291,7 @@ def _end(meant: Meant) -> int:
 
 def _not_ours(meant: Meant, running: Record | statefile.State, verb: str) -> str:
     """Why something is not done to what runs."""
-    if not meant.is_of(running.config):
+    if running.config != meant.config and not meant.whichever:
         return meant.unlike(running)
     return f"process {running.pid} was not started by this command: {verb} it where it was started"
 
@@ -305,7 +306,7 @@ def _reload(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
         if running is None:
             print("not running", file=sys.stderr)
             return FAILED
-        if not isinstance(running, Record) or not meant.is_of(running.config):
+        if not isinstance(running, Record) or running.config != meant.config:
             print(_not_ours(meant, running, "reload"), file=sys.stderr)
             return FAILED
         _warn(loaded)

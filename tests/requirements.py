@@ -2168,6 +2168,7 @@ PROMISES = (
         "tests/runners/test_service.py::test_a_bridge_that_somebody_else_started_is_seen_although_it_does_not_listen",
         "tests/runners/test_service.py::test_the_service_of_another_configuration_is_left_alone_and_both_are_named",
         "tests/runners/test_service.py::test_however_its_file_is_named_it_is_stopped",
+        "tests/runners/test_service.py::test_one_whose_file_has_gone_is_ended_for_the_one_that_has_replaced_it",
         "tests/runners/test_service.py::test_where_no_configuration_is_named_or_found_it_is_what_runs",
         "tests/runners/test_presence.py::test_a_bridge_that_does_not_listen_tells_how_its_upstreams_are",
         "tests/runners/test_statefile.py::test_what_runs_is_told_from_another_process_of_its_number",

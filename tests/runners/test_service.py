@@ -185,6 +185,21 @@ def test_however_its_file_is_named_it_is_stopped(
 
 
 @pytest.mark.requirement("6.service")
+def test_one_whose_file_has_gone_is_ended_for_the_one_that_has_replaced_it(
+    sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an upload does with a file of another format."""
+    (sleeper.folder / "c.json").unlink()
+
+    assert service.main(["start", "--config", "d.json"]) == 1
+    assert service.main(["reload", "--config", "d.json"]) == 1
+    assert capsys.readouterr().err == 2 * sleeper.others
+    assert service.main(["status", "--config", "d.json"]) == 0
+    assert service.main(["stop", "--config", "d.json"]) == 0
+    assert sleeper.process.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.requirement("6.service")
 @pytest.mark.parametrize("config", [None, "c.json"])
 def test_where_no_configuration_is_named_or_found_it_is_what_runs(
     config: str | None, sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
@@ -442,7 +457,7 @@ def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> 
     assert [each.returncode for each in printed] == [0] * len(printed), printed
     assert ", bridge, log " in started.stdout
     assert "  runner    bridge\n" in silent.stdout
-    assert re.search(r"^  upstream  cloud: (dialling|waiting \(.*refused\))$", silent.stdout, re.MULTILINE)
+    assert re.search(r"^  upstream  cloud: (dialling|waiting)( \(.*refused\))?$", silent.stdout, re.MULTILINE)
     assert "listening" not in silent.stdout
     assert "  listening http://127.0.0.1:" in status.stdout
     assert "  upstream  cloud: " in status.stdout
