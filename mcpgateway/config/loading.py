@@ -193,8 +193,10 @@ def _part(finding: Finding) -> Address:
 
 def _is_disabled(finding: Finding, config: Config) -> bool:
     """Whether it is about a server that is not to run, in which nothing need be right."""
-    section, name = _part(finding) or ("", "")
-    return section == "servers" and not config.servers[str(name)].enabled
+    match _part(finding):
+        case ("servers", str(name)):
+            return not config.servers[name].enabled
+    return False
 
 
 def _without(config: Config, parts: Collection[Address]) -> Config:

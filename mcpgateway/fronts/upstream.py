@@ -253,6 +253,7 @@ class Upstream:
 
     @property
     def state(self) -> State:
+        """Where it is in its life."""
         return self._life.state
 
     @property

@@ -91,7 +91,9 @@ async def dial(url: str, tls: Callable[[], ssl.SSLContext], timeout: float) -> t
             return stream if context is None else await _secured(stream, context, host)
     except trio.TooSlowError:
         raise CannotConnect(f"no connection within {timeout:g} s (connect_timeout)") from None
-    except (OSError, trio.BrokenResourceError) as problem:
+    except trio.BrokenResourceError as problem:
+        raise CannotConnect(f"cannot connect: {_explained(problem)}") from None
+    except OSError as problem:
         raise CannotConnect(f"cannot connect: {innermost(problem)}") from None
 
 
@@ -99,14 +101,17 @@ async def _secured(stream: trio.SocketStream, context: ssl.SSLContext, host: str
     secured = trio.SSLStream(stream, context, server_hostname=host, https_compatible=True)
     try:
         await secured.do_handshake()
-    except BaseException as problem:
+    except BaseException:
         await trio.aclose_forcefully(stream)
-        if not isinstance(problem, trio.BrokenResourceError):
-            raise
-        reason = innermost(problem)
-        hint = "can 'tls.ca' name its authority?" if _UNTRUSTED in reason else "is it ws://, without TLS?"
-        raise CannotConnect(f"cannot connect: TLS failed ({hint}): {reason}") from None
+        raise
     return secured
+
+
+def _explained(problem: BaseException) -> str:
+    """Why TLS failed, and what may be wrong."""
+    reason = innermost(problem)
+    hint = "can 'tls.ca' name its authority?" if _UNTRUSTED in reason else "is it ws://, without TLS?"
+    return f"TLS failed ({hint}): {reason}"
 
 
 class WebSocket:
