@@ -2,9 +2,8 @@
 #
 #   docker build -t mcp-gateway .
 #   docker run -v ./mcp-gateway.yaml:/etc/mcp-gateway/config.yaml:ro -p 127.0.0.1:8080:8080 mcp-gateway
-#   docker run -v ./mcp_config.json:/etc/mcp-gateway/config.json:ro -e MCP_ENDPOINT mcp-gateway bridge --port 8080
+#   docker run -v ./mcp_config.json:/etc/mcp-gateway/config.json:ro -e MCP_ENDPOINT mcp-gateway bridge
 #
-# The bridge needs no listener; with one, on loopback in its container, the health check has something to ask.
 # Nothing listens on other interfaces than loopback unless the configuration says so, with `insecure: true`, because
 # there is no authentication yet; see compose.yaml for one that does.
 

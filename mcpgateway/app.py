@@ -89,10 +89,12 @@ class Service:
         from mcpgateway.fronts.state import StateFront
 
         self.gateway = gateway
+        self.moved: Callable[[], None] = _nothing
+        """Called when an upstream has come into another state; must not wait."""
         self._cold = _cold_routes(gateway, self.upstreams)
         self._state = StateFront(gateway, _cold_routes(gateway, self.upstreams, alone=True))
         self._front = self._make_front(gateway.config) if listening else None
-        self._upstreams = _upstreams(gateway)
+        self._upstreams = self._make_upstreams()
         self._former: set[HttpFront] = set()
         """Fronts that another one has replaced, and that finish their calls."""
         self._nursery: trio.Nursery | None = None
@@ -101,6 +103,12 @@ class Service:
     def url(self) -> str:
         """Where it listens, while it does; empty if it does not."""
         return "" if self._front is None else self._front.url
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it serves nobody any more: there is no HTTP front, and no upstream is dialled again unless the
+        configuration changes."""
+        return self._front is None and self._upstreams is not None and self._upstreams.are_over
 
     def upstreams(self) -> tuple[UpstreamStatistics, ...]:
         """Each upstream at this moment, in config order."""
@@ -168,7 +176,7 @@ class Service:
         if self._upstreams is not None:
             self._upstreams.reconfigure(config.upstreams, config.shutdown_timeout)
         elif config.upstreams:
-            self._upstreams = _upstreams(self.gateway)
+            self._upstreams = self._make_upstreams()
             assert self._upstreams is not None
             self._nursery.start_soon(self._upstreams.run)
         return differences
@@ -233,14 +241,17 @@ class Service:
 
         return HttpFront(self.gateway, config.listen, self._cold)
 
+    def _make_upstreams(self) -> Upstreams | None:
+        """What dials the upstreams of the gateway; imported where there are any."""
+        if not self.gateway.config.upstreams:
+            return None
+        from mcpgateway.fronts.upstreams import Upstreams
 
-def _upstreams(gateway: Gateway) -> Upstreams | None:
-    """What dials the upstreams of a gateway; imported where there are any."""
-    if not gateway.config.upstreams:
-        return None
-    from mcpgateway.fronts.upstreams import Upstreams
+        return Upstreams(self.gateway, lambda: self.moved())
 
-    return Upstreams(gateway)
+
+def _nothing() -> None:
+    pass
 
 
 async def _configuration(config: Config | Mapping[str, object] | str | Path | None) -> Config:

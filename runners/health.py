@@ -1,4 +1,4 @@
-"""What a gateway or bridge that listens says of itself, for ``runners.service``."""
+"""What a gateway or bridge says of itself, for ``runners.service``: by its listener, or else in its state file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,31 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Final, TypeAlias
 
+import attrs
+
 from mcpgateway.errors import JSON
+from runners.statefile import State
 
 PATIENCE: Final = 2.0
 """Seconds that it has to do so."""
 Health: TypeAlias = "Mapping[str, JSON]"
+_WELL: Final = ("connected", "stable")
+"""States of an upstream to which a former reason does not belong."""
 
 
-def lines(what: str, url: str) -> Iterator[str]:
-    """What people read: where it is asked, as ``what``, and the state of each server and upstream."""
-    told = ask(url)
-    yield f"  {what:<9} {url}{'' if told is not None else ', but does not answer'}"
+def lines(state: State) -> Iterator[str]:
+    """What people read: where it listens, if it does, and the state of each server and upstream."""
+    what, url = ("listening", state.url) if state.url else ("metrics", state.metrics)
+    told = ask(url) if url else None
+    if url:
+        yield f"  {what:<9} {url}{'' if told is not None else ', but does not answer'}"
+    if not told:
+        told = {"upstreams": {name: attrs.asdict(each) for name, each in state.upstreams.items()}}
     for kind in ("servers", "upstreams"):
-        states = (told or {}).get(kind)
-        for name, state in states.items() if isinstance(states, dict) else ():
-            word = state.get("state") if isinstance(state, dict) else state
-            reason = state.get("reason") if isinstance(state, dict) else None
+        states = told.get(kind)
+        for name, each in states.items() if isinstance(states, dict) else ():
+            word = each.get("state") if isinstance(each, dict) else each
+            reason = each.get("reason") if isinstance(each, dict) and word not in _WELL else None
             yield f"  {kind[:-1]:<9} {name}: {word}{f' ({reason})' if reason else ''}"
 
 

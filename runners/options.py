@@ -135,6 +135,11 @@ def look_for_configuration(explicit: Path | None, *, demo: bool = False) -> Load
     return attrs.evolve(loaded, config=attrs.evolve(config, servers={**DEMO, **config.servers}) if demo else config)
 
 
+def file_of(config: Config) -> str | None:
+    """The file of a configuration, by which it is told from another one; ``None`` where it has none."""
+    return os.path.abspath(config.source) if config.source else None
+
+
 def verbose(config: Config, given: argparse.Namespace) -> Config:
     """The configuration with ``--log-verbose`` on top, which wins over the file."""
     return attrs.evolve(config, logging=attrs.evolve(config.logging, verbose=True)) if given.log_verbose else config

@@ -17,6 +17,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Final
 
+import attrs
+
 from mcpgateway import durations
 from mcpgateway.config import loading, lookup, pipe
 from mcpgateway.config.dialects import Dialect
@@ -140,25 +142,58 @@ def read(flags: argparse.Namespace) -> tuple[Loaded, str]:
     return loaded, runner_of(loaded, env, flags.runner)
 
 
-def _place(flags: argparse.Namespace) -> Place:
-    """Where the service of these flags has its files. A configuration that has become bad or gone since it was started
-    must not keep anybody from stopping it.
+@attrs.frozen
+class Meant:
+    """The service that flags mean."""
+
+    place: Place
+    config: str | None
+    """Its configuration file."""
+    whichever: bool = False
+    """No configuration is named, and there is none: it is whatever runs there."""
+
+    def runs(self) -> Record | statefile.State | None:
+        """What runs at its place, whoever has started it."""
+        return self.place.running() or statefile.running(self.place.directory)
+
+    def is_of(self, config: str | None) -> bool:
+        """Whether what runs with this configuration is it, or may be ended for it: one whose file has gone is not that
+        of anybody else. So a file may be replaced by one of another format, and the service restarted."""
+        return self.whichever or config == self.config or (config is not None and not os.path.exists(config))
+
+    def unlike(self, other: Record | statefile.State) -> str:
+        """For people: that another one runs at its place."""
+        return (
+            f"process {other.pid} runs with {other.config or 'no file'}, not with {self.config or 'no file'}; "
+            f"give each its own 'state_dir', for both have {self.place.directory}"
+        )
+
+
+def _of(loaded: Loaded) -> Meant:
+    """The service of a configuration."""
+    return Meant(Place(loaded.config.state_dir), options.file_of(loaded.config))
+
+
+def _running(flags: argparse.Namespace) -> Meant:
+    """The service of these flags. A configuration that has become bad or gone since it was started must not keep
+    anybody from stopping it.
 
     :raises ConfigError: it is bad, and what runs there, or by default if it does not say where, was not started with it
     """
     try:
-        return Place(read(flags)[0].config.state_dir)
+        return _of(read(flags)[0])
     except ConfigError:
-        meant = _meant(flags)
-        named = None if meant is None else loading.state_dir(meant, env=os.environ)
+        file = _file(flags)
+        named = None if file is None else loading.state_dir(file, env=os.environ)
         place = Place(named or Config().state_dir)
+        meant = Meant(place, None if file is None else os.path.abspath(file), whichever=file is None)
         running = place.running()
-        if running is None or (meant is not None and running.config != str(meant.absolute())):
+        if running is None or not meant.is_of(running.config):
             raise
-        return place
+        return meant
 
 
-def _meant(flags: argparse.Namespace) -> Path | None:
+def _file(flags: argparse.Namespace) -> Path | None:
     """The configuration file of these flags, whatever is in it; ``None`` where none is named and none is there."""
     try:
         return lookup.find(flags.config, env=os.environ, cwd=Path(), home=Path.home())
@@ -187,25 +222,21 @@ def _run(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
 
 def _start(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     loaded, runner = read(flags)
-    place = Place(loaded.config.state_dir)
-    with place.locked():
-        return _launch(flags, passed_on, loaded, runner, place)
+    meant = _of(loaded)
+    with meant.place.locked():
+        return _launch(flags, passed_on, loaded, runner, meant)
 
 
-def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, runner: str, place: Place) -> int:
-    source = str(Path(loaded.config.source).absolute()) if loaded.config.source else ""
-    former = place.running()
-    if former is not None:
-        print(f"already running: process {former.pid}, {former.runner} of {former.config or 'no file'}")
-        if former.config == (source or None):
-            return OK
-        print(_two(former.config, place), file=sys.stderr)
+def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded, runner: str, meant: Meant) -> int:
+    place, former = meant.place, meant.runs()
+    if former is not None and former.config != meant.config:
+        print(meant.unlike(former), file=sys.stderr)
         return FAILED
-    stranger = _stranger(place)
-    if stranger is not None:
-        print(f"already running: process {stranger.pid}, not started by this command", file=sys.stderr)
-        if stranger.config != (source or None):
-            print(_two(stranger.config, place), file=sys.stderr)
+    if isinstance(former, Record):
+        print(f"already running: process {former.pid}, {former.runner} of {former.config or 'no file'}")
+        return OK
+    if former is not None:
+        print(f"already running: process {former.pid}, not started by this command", file=sys.stderr)
         return FAILED
     _warn(loaded)
     before = background.size(place.log)
@@ -213,9 +244,9 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
         record = background.start(
             place,
             runner,
-            runner_arguments(flags, source, passed_on),
+            runner_arguments(flags, meant.config or "", passed_on),
             python=PYTHON,
-            config=source or None,
+            config=meant.config,
             shutdown_timeout=loaded.config.shutdown_timeout,
             patience=flags.wait,
             environment=os.environ,
@@ -229,10 +260,6 @@ def _launch(flags: argparse.Namespace, passed_on: Sequence[str], loaded: Loaded,
     return OK
 
 
-def _two(other: str | None, place: Place) -> str:
-    return f"it runs with {other or 'no file'}: give each its own 'state_dir', for both have {place.directory}"
-
-
 def _warn(loaded: Loaded) -> None:
     for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
@@ -240,66 +267,65 @@ def _warn(loaded: Loaded) -> None:
 
 def _stop(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     _none_of(passed_on)
-    place = _place(flags)
-    with place.locked():
-        return _end(place)
+    meant = _running(flags)
+    with meant.place.locked():
+        return _end(meant)
 
 
-def _end(place: Place) -> int:
-    record = place.running()
-    if record is None:
+def _end(meant: Meant) -> int:
+    place, running = meant.place, meant.runs()
+    if running is None:
         place.forget()
-        stranger = _stranger(place)
-        if stranger is None:
-            print("not running")
-            return OK
-        print(f"process {stranger.pid} was not started by this command: stop it where it was started", file=sys.stderr)
+        print("not running")
+        return OK
+    if not isinstance(running, Record) or not meant.is_of(running.config):
+        print(_not_ours(meant, running, "stop"), file=sys.stderr)
         return FAILED
-    bound = record.shutdown_timeout + background.MARGIN
-    if background.stop(place, record, bound):
-        print(f"stopped: process {record.pid}")
+    bound = running.shutdown_timeout + background.MARGIN
+    if background.stop(place, running, bound):
+        print(f"stopped: process {running.pid}")
     else:
-        print(f"killed: process {record.pid} had not ended after {bound:g} s")
+        print(f"killed: process {running.pid} had not ended after {bound:g} s")
     return OK
+
+
+def _not_ours(meant: Meant, running: Record | statefile.State, verb: str) -> str:
+    """Why something is not done to what runs."""
+    if running.config != meant.config and not meant.whichever:
+        return meant.unlike(running)
+    return f"process {running.pid} was not started by this command: {verb} it where it was started"
 
 
 def _reload(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Have what runs read its configuration and variables anew, unless they are bad, which is found out first."""
     _none_of(passed_on)
     loaded, _ = read(flags)
-    place = Place(loaded.config.state_dir)
-    source = str(Path(loaded.config.source).absolute()) if loaded.config.source else None
-    with place.locked():
-        record = place.running()
-        if record is None:
-            stranger = _stranger(place)
-            print(
-                "not running"
-                if stranger is None
-                else f"process {stranger.pid} was not started by this command: reload it where it was started",
-                file=sys.stderr,
-            )
+    meant = _of(loaded)
+    with meant.place.locked():
+        running = meant.runs()
+        if running is None:
+            print("not running", file=sys.stderr)
             return FAILED
-        if record.config != source:
-            print(f"process {record.pid} runs with {record.config or 'no file'}, not with {source}", file=sys.stderr)
+        if not isinstance(running, Record) or running.config != meant.config:
+            print(_not_ours(meant, running, "reload"), file=sys.stderr)
             return FAILED
         _warn(loaded)
-        processes.send(record.process, signal.SIGHUP)
-    print(f"reloading: process {record.pid}, log {place.log}")
+        processes.send(running.process, signal.SIGHUP)
+    print(f"reloading: process {running.pid}, log {meant.place.log}")
     return OK
 
 
 def _restart(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     """Stop and start. What runs goes on if the configuration is bad, which is found out first."""
     loaded, runner = read(flags)
-    place = Place(loaded.config.state_dir)
-    with place.locked():
-        return _end(place) or _launch(flags, passed_on, loaded, runner, place)
+    meant = _of(loaded)
+    with meant.place.locked():
+        return _end(meant) or _launch(flags, passed_on, loaded, runner, meant)
 
 
 def _logs(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     _none_of(passed_on)
-    path = _place(flags).log
+    path = _running(flags).place.log
     if not path.exists():
         print(f"there is no log yet ({path})", file=sys.stderr)
         return FAILED
@@ -320,61 +346,39 @@ def _none_of(passed_on: Sequence[str]) -> None:
 
 def _status(flags: argparse.Namespace, passed_on: Sequence[str]) -> int:
     _none_of(passed_on)
-    place = _place(flags)
-    record = place.record()
-    if record is not None and processes.is_alive(record.process):
-        _print(place, record)
-        what, url = _asked(place, flags, record.pid)
-        for line in health.lines(what, url) if url else ():
-            print(line)
+    meant = _running(flags)
+    running, dead = meant.runs(), meant.place.record()
+    if running is not None and not meant.is_of(running.config):
+        print("not running")
+        print(meant.unlike(running), file=sys.stderr)
+        return NOT_RUNNING
+    if running is not None:
+        _print(meant.place, running)
         return OK
-    stranger = _stranger(place)
-    if stranger is not None:
-        print(f"running: process {stranger.pid}{_memory(stranger.pid)}, not started by this command")
-        print(*health.lines("listening", stranger.url), sep="\n")
-        return OK
-    if record is not None:
-        print(f"dead: process {record.pid} has ended although nobody stopped it; see {place.log}")
+    if dead is not None and meant.is_of(dead.config):
+        print(f"dead: process {dead.pid} has ended although nobody stopped it; see {meant.place.log}")
         return DEAD
     print("not running")
     return NOT_RUNNING
 
 
-def _print(place: Place, record: Record) -> None:
-    seconds = (datetime.now(UTC) - datetime.fromisoformat(record.started)).total_seconds()
+def _print(place: Place, running: Record | statefile.State) -> None:
+    seconds = (datetime.now(UTC) - datetime.fromisoformat(running.started)).total_seconds()
     up = durations.format(float(max(0, round(seconds))))
-    print(f"running: process {record.pid}{_memory(record.pid)}, up {up}")
-    print(f"  runner    {record.runner}")
-    print(f"  config    {record.config or 'none'}")
-    print(f"  log       {place.log}")
+    print(f"running: process {running.pid}{_memory(running.pid)}, up {up}")
+    print(f"  runner    {running.runner if isinstance(running, Record) else 'not started by this command'}")
+    print(f"  config    {running.config or 'none'}")
+    if isinstance(running, Record):
+        print(f"  log       {place.log}")
+    state = statefile.running(place.directory)
+    if state is not None and state.pid == running.pid:
+        for line in health.lines(state):
+            print(line)
 
 
 def _memory(pid: int) -> str:
     size = processes.resident(pid)
     return "" if size is None else f", {size // (1024 * 1024)} MB"
-
-
-def _stranger(place: Place) -> statefile.State | None:
-    """A runner with the same directory that somebody else has started, a service manager perhaps, and that answers:
-    the number alone may be that of another process by now."""
-    state = statefile.read(place.directory / statefile.NAME)
-    if state is None or not statefile.is_alive(state.pid) or health.ask(state.url) is None:
-        return None
-    return state
-
-
-def _asked(place: Place, flags: argparse.Namespace, pid: int) -> tuple[str, str]:
-    """What of a runner tells its state, and where: its listener, else that of its metrics; an empty URL for neither."""
-    state = statefile.read(place.directory / statefile.NAME)
-    if state is not None and state.pid == pid:
-        return "listening", state.url
-    try:
-        metrics = read(flags)[0].config.metrics
-    except ConfigError:  # since it was started
-        return "", ""
-    if not (metrics.enabled and metrics.port):
-        return "", ""
-    return "metrics", f"http://{f'[{metrics.host}]' if ':' in metrics.host else metrics.host}:{metrics.port}"
 
 
 _COMMANDS: Final[Mapping[str, Callable[[argparse.Namespace, Sequence[str]], int]]] = {

@@ -12,15 +12,12 @@ import signal
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
+from typing import Final
 
 import attrs
 import trio
 
-from mcpgateway._version import VERSION
 from mcpgateway.app import Service
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Listen
@@ -30,10 +27,13 @@ from mcpgateway.fronts.state import CannotWatch
 from mcpgateway.gateway import Gateway
 from runners import logs, open_files, options, readiness, stderr
 from runners.environment import Variables
-from runners.statefile import State, StateFile
+from runners.presence import Presence, in_thread
+from runners.statefile import StateFile
 
 log = logging.getLogger("mcpgateway")
-T = TypeVar("T")
+
+NOTHING_LEFT: Final = 1
+"""The exit status of a bridge whose upstreams have all come to their end, as source system 000 had it."""
 
 
 @attrs.frozen
@@ -65,7 +65,8 @@ class Wanted:
 
 
 def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
-    """Run until SIGTERM or SIGINT, then drain and return 0. A second signal ends at once; SIGHUP reloads.
+    """Run until SIGTERM or SIGINT, then drain and return 0. A second signal ends at once; SIGHUP reloads. Where nobody
+    listens and no upstream will be dialled any more, return 1.
 
     ``--check`` hands over to ``runners.check``.
     """
@@ -85,13 +86,12 @@ def main(runner: Runner, arguments: Sequence[str] | None = None) -> int:
     for warning in wanted.warnings:
         log.warning("%s", warning)
     try:
-        trio.run(_run, given, read, wanted)
+        return trio.run(_run, given, read, wanted)
     except BaseExceptionGroup as group:
         refused, others = group.split((CannotListen, ConfigError))
         if refused is None or others is not None:
             raise
         options.fail(str(_first(refused)))
-    return 0
 
 
 def parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -163,11 +163,13 @@ def _configure_log(given: argparse.Namespace, config: Config) -> None:
 # ---- running ---------------------------------------------------------------------------------------------------------
 
 
-async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wanted) -> None:
+async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wanted) -> int:
+    """Run until it is told to end, or has nothing left to do; the exit status."""
     stop, config = trio.Event(), wanted.config
     file = StateFile(config.state_dir)
     ready = readiness.taken(os.environ)
     attached = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as nohup has it
+    left = True
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as ending,
         trio.open_signal_receiver(signal.SIGHUP) as reloading,
@@ -177,6 +179,16 @@ async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wa
             async with trio.open_nursery() as running:
                 try:
                     service = Service(Gateway(config), listening=wanted.listening)
+                    presence = Presence(service, file)
+
+                    def moved() -> None:
+                        nonlocal left
+                        presence.changed()
+                        if service.is_over and not stop.is_set():
+                            left = False
+                            stop.set()
+
+                    service.moved = moved
                     await running.start(partial(service.run, stop=stop))
                 except* OSError as group:
                     raise CannotListen(config.listen, _first(group)) from None
@@ -185,9 +197,14 @@ async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wa
                 names = [upstream.name for upstream in config.upstreams if upstream.enabled]
                 if names:
                     stderr.line(f"dialling {', '.join(names)}")
-                signals.start_soon(Reloads(given, read, service, file, stop, attached).obey, reloading, ready)
+                signals.start_soon(Reloads(given, read, service, presence, stop, attached).obey, reloading, ready)
+                signals.start_soon(presence.keep)
             signals.cancel_scope.cancel(reason="the gateway has ended")
     file.remove()
+    if left:
+        return 0
+    log.error("no upstream is dialled any more, and nothing listens: ended with status %d", NOTHING_LEFT)
+    return NOTHING_LEFT
 
 
 async def _obey(received: AsyncIterator[int], stop: trio.Event) -> None:
@@ -202,7 +219,7 @@ async def _obey(received: AsyncIterator[int], stop: trio.Event) -> None:
 
 
 class Reloads:
-    """The configuration read anew at each SIGHUP, one after the other, and the state file that follows it.
+    """The configuration read anew at each SIGHUP, one after the other.
 
     ``attached`` says that the gateway belongs to a terminal, and is to end with it.
     """
@@ -212,21 +229,20 @@ class Reloads:
         given: argparse.Namespace,
         read: Callable[[], Wanted],
         service: Service,
-        file: StateFile,
+        presence: Presence,
         stop: trio.Event,
         attached: bool,
     ) -> None:
         self._given = given
         self._read = read
         self._service = service
-        self._file = file
+        self._presence = presence
         self._stop = stop
-        self._started = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         self._attached = attached
 
     async def obey(self, received: AsyncIterator[int], ready: Callable[[], None]) -> None:
         """Write the state file, tell whoever waits that all is ready, then reload at every signal, for ever."""
-        await _in_thread(self._note)
+        await self._presence.tell()
         ready()
         async for _ in received:
             if self._stop.is_set():
@@ -240,7 +256,7 @@ class Reloads:
     async def _reload(self) -> None:
         log.info("SIGHUP: reloading the configuration")
         try:
-            wanted = await _in_thread(self._read)
+            wanted = await in_thread(self._read)
             if self._stop.is_set():
                 return
             self._apply(wanted)
@@ -250,7 +266,7 @@ class Reloads:
         except Exception:
             log.exception("not reloaded")  # a mistake of ours, which is not to end what runs
         else:
-            await _in_thread(self._note)
+            await self._presence.tell()
 
     def _apply(self, wanted: Wanted) -> None:
         """Go on with a configuration that was read."""
@@ -269,14 +285,6 @@ class Reloads:
         if service.url and service.url != before:
             stderr.line(f"listening on {service.url}")
 
-    def _note(self) -> None:
-        if not self._service.url:
-            self._file.remove()  # nobody can find what does not listen
-            return
-        source = self._service.gateway.config.source
-        config = str(Path(source).absolute()) if source else None
-        self._file.write(State(os.getpid(), self._service.url, VERSION, self._started, config))
-
 
 def has_terminal() -> bool:
     """Whether this process belongs to a terminal, which is there."""
@@ -285,11 +293,6 @@ def has_terminal() -> bool:
     except OSError:
         return False
     return True
-
-
-async def _in_thread(function: Callable[[], T]) -> T:
-    """Do what may wait for a disk, or for whoever writes a pipe; nobody waits for it when the gateway ends."""
-    return await trio.to_thread.run_sync(function, abandon_on_cancel=True)
 
 
 def _first(problem: BaseException) -> BaseException:

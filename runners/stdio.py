@@ -113,14 +113,13 @@ def _loaded(given: argparse.Namespace) -> Loaded:
 def running(state_dir: Path) -> str:
     """The URL of the gateway that runs with this directory.
 
-    :raises ConfigError: there is none
+    :raises ConfigError: there is none, or it is a bridge that does not listen
     """
-    path = state_dir / statefile.NAME
-    state = statefile.read(path)
-    if state is None or not statefile.is_alive(state.pid):
-        raise ConfigError(
-            [f"no gateway is running ({path} names none): give --url its URL, or set {URL}, or start one"]
-        )
+    state = statefile.running(state_dir)
+    if state is None or not state.url:
+        why = f"{state_dir / statefile.NAME} names none"
+        why = why if state is None else f"that of process {state.pid} does not listen"
+        raise ConfigError([f"no gateway is running ({why}): give --url its URL, or set {URL}, or start one"])
     return f"{state.url}/mcp"
 
 

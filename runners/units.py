@@ -145,7 +145,7 @@ def main(arguments: Sequence[str]) -> int:
 def _unit(given: argparse.Namespace, passed_on: Sequence[str], system: bool) -> Unit:
     loaded, runner = service.read(given)
     config = loaded.config
-    source = str(Path(config.source).absolute()) if config.source else ""
+    source = options.file_of(config) or ""
     arguments = service.runner_arguments(given, source, passed_on)
     owner = given.run_as or os.environ.get("SUDO_USER") or getpass.getuser()
     return Unit(

@@ -161,6 +161,7 @@ def _finish(root: Node, source: _Source) -> Loaded:
         raise _error(problems, source.name)
     warnings = [*translation.warnings, *(_problem(finding, root) for finding in odd)]
     if lenient:
+        wrong = [finding for finding in wrong if not _is_disabled(finding, config)]
         warnings += _forgiven(config, root, wrong, source)
         config = _without(config, {_part(finding) for finding in wrong})
     config = attrs.evolve(config, source=source.name)
@@ -188,6 +189,14 @@ def _forgiven(config: Config, root: Node, wrong: Iterable[Finding], source: _Sou
 def _part(finding: Finding) -> Address:
     """The server or upstream that a finding is about; empty for none."""
     return finding.at[:2] if finding.at[:1] in (("servers",), ("upstreams",)) else ()
+
+
+def _is_disabled(finding: Finding, config: Config) -> bool:
+    """Whether it is about a server that is not to run, in which nothing need be right."""
+    match _part(finding):
+        case ("servers", str(name)):
+            return not config.servers[name].enabled
+    return False
 
 
 def _without(config: Config, parts: Collection[Address]) -> Config:

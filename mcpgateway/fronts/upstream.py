@@ -84,14 +84,21 @@ class UpstreamStatistics:
 
 
 class Upstream:
-    """One upstream of a gateway: `run` dials it and serves it. Another configuration is another upstream."""
+    """One upstream of a gateway: `run` dials it and serves it. Another configuration is another upstream. ``moved`` is
+    called when it comes into another state."""
 
     def __init__(
-        self, config: UpstreamConfig, gateway: Gateway, *, random: Callable[[], float] = random.random
+        self,
+        config: UpstreamConfig,
+        gateway: Gateway,
+        *,
+        moved: Callable[[], None],
+        random: Callable[[], float] = random.random,
     ) -> None:
         self.config = config
         self.who = f"upstream {config.name!r}"
         self._gateway = gateway
+        self._moved = moved
         self._random = random
         self._life = Life()
         self._reason = ""
@@ -131,6 +138,7 @@ class Upstream:
         finally:
             self._life = attrs.evolve(self._life, state=State.ENDED)  # whatever became of it
             self.kept.close()
+            self._moved()
 
     async def _live(self) -> None:
         """Go through the state that it is in."""
@@ -209,6 +217,7 @@ class Upstream:
 
     def _step(self, event: Event) -> None:
         self._life = step(self._life, event, self.config.reconnect, now=trio.current_time(), unit=self._random())
+        self._moved()
 
     def lasted(self) -> None:
         """The connection has been open for ``reconnect.stable`` seconds."""
@@ -241,6 +250,11 @@ class Upstream:
             await trio.sleep_forever()
         channel.end_calls(problem)
         await trio.sleep(LAST_WORDS)
+
+    @property
+    def state(self) -> State:
+        """Where it is in its life."""
+        return self._life.state
 
     @property
     def address(self) -> str:
@@ -299,6 +313,7 @@ class _Dialled(WebSocketChannel):
         channel.remark = self._remark
         channel.kept = self._upstream.kept
         nursery.start_soon(self._keep_alive)
+        nursery.start_soon(self._keep_moving)
         nursery.start_soon(self._last)
         nursery.start_soon(self._end_in_time, channel)
 
@@ -320,22 +335,29 @@ class _Dialled(WebSocketChannel):
     async def _keep_alive(self) -> None:
         """Ping; a peer from which nothing comes after that is gone, whatever the system says.
 
-        One that still has to take what was sent before is not asked: its pong could not come yet. It is gone if it
-        takes nothing.
+        One that still has to take what was sent before is not asked: its pong could not come yet.
         """
         keepalive = self._upstream.config.keepalive
         asked = trio.current_time()
         while True:
             await trio.sleep_until(asked + keepalive.interval)
-            asked, stuck, unsent = trio.current_time(), self._flushing, self._transport.unsent
+            asked, stuck = trio.current_time(), self._flushing
             if stuck is None:
                 self._asked = asked
                 self._out.put(self._frames.ping())
             await trio.sleep(keepalive.timeout)
             if stuck is None and self._flushing is None and self._heard < asked:
                 self._gone(f"did not answer a ping within {keepalive.timeout:g} s (keepalive)")
-            elif stuck is not None and self._flushing is stuck and self._transport.unsent == unsent > 0:
-                self._gone(f"has read nothing for {keepalive.timeout:g} s although messages are waiting (keepalive)")
+
+    async def _keep_moving(self) -> None:
+        """A peer that takes nothing of what it is sent is gone, before the time for all of it (`Pace`) is over: it is
+        found after ``keepalive.timeout``, and no later than after twice that, whenever it is pinged."""
+        timeout = self._upstream.config.keepalive.timeout
+        while True:
+            stuck, unsent = self._flushing, self._transport.unsent
+            await trio.sleep(timeout)
+            if stuck is not None and self._flushing is stuck and self._transport.unsent == unsent > 0:
+                self._gone(f"has read nothing for {timeout:g} s although messages are waiting (keepalive)")
 
     def _ponged(self) -> None:
         if self._asked is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import trio
 
@@ -16,10 +16,11 @@ log = logging.getLogger("mcpgateway.upstream")
 
 
 class Upstreams:
-    """The upstreams of a gateway, by name. `run` owns them."""
+    """The upstreams of a gateway, by name. `run` owns them. ``moved`` is called when one comes into another state."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, moved: Callable[[], None]) -> None:
         self._gateway = gateway
+        self._moved = moved
         self._places: dict[str, _Place] = {}
         """Those that are configured, in config order."""
         self._running: dict[str, _Place] = {}
@@ -57,7 +58,7 @@ class Upstreams:
             place.want(config, timeout)
             return place
         assert self._nursery is not None
-        place = self._running[config.name] = _Place(self._gateway, config)
+        place = self._running[config.name] = _Place(self._gateway, config, self._moved)
         self._nursery.start_soon(self._keep, config.name, place, name=f"upstream {config.name}")
         return place
 
@@ -84,20 +85,31 @@ class Upstreams:
         """Each upstream at this moment, in config order."""
         return tuple(place.upstream.statistics() for place in self._places.values())
 
+    @property
+    def are_over(self) -> bool:
+        """Whether there are some, and none of them is dialled again unless the configuration changes."""
+        return bool(self._places) and all(place.is_over for place in self._places.values())
+
 
 class _Place:
     """Where one upstream is, and then the one that replaces it."""
 
-    def __init__(self, gateway: Gateway, config: UpstreamConfig) -> None:
+    def __init__(self, gateway: Gateway, config: UpstreamConfig, moved: Callable[[], None]) -> None:
         self._gateway = gateway
+        self._moved = moved
         self._wanted: UpstreamConfig | None = config
         self._changed = trio.Event()
-        self.upstream = Upstream(config, gateway)
+        self.upstream = Upstream(config, gateway, moved=moved)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its upstream has ended by itself, and no other one is to come."""
+        return self.upstream.state is State.ENDED and not self._changed.is_set()
 
     def want(self, config: UpstreamConfig | None, timeout: float) -> None:
         """Be another upstream, or none, as soon as the one that there is has ended. One that has ended by itself is
         dialled anew, whether it differs or not."""
-        if config is not None and config == self._wanted and self.upstream.statistics().state is not State.ENDED:
+        if config is not None and config == self._wanted and self.upstream.state is not State.ENDED:
             return
         self._wanted = config
         self._changed.set()
@@ -110,4 +122,4 @@ class _Place:
             await self._changed.wait()
             self._changed = trio.Event()
             if self._wanted is not None:
-                self.upstream = Upstream(self._wanted, self._gateway)
+                self.upstream = Upstream(self._wanted, self._gateway, moved=self._moved)

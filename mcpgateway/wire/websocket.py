@@ -39,6 +39,7 @@ COURTESY: Final = 2.0
 """Seconds for the closing handshake."""
 
 _NO_HANDSHAKE: Final = "answered the WebSocket handshake with something else"
+_UNTRUSTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _VIOLATIONS: Final = (1002, 1007)
 _CLOSE: Final = b"\x88"  # how a frame begins that closes (RFC 6455, 5.2)
 _DRAIN: Final = 0.5
@@ -90,7 +91,9 @@ async def dial(url: str, tls: Callable[[], ssl.SSLContext], timeout: float) -> t
             return stream if context is None else await _secured(stream, context, host)
     except trio.TooSlowError:
         raise CannotConnect(f"no connection within {timeout:g} s (connect_timeout)") from None
-    except (OSError, trio.BrokenResourceError) as problem:
+    except trio.BrokenResourceError as problem:
+        raise CannotConnect(f"cannot connect: {_explained(problem)}") from None
+    except OSError as problem:
         raise CannotConnect(f"cannot connect: {innermost(problem)}") from None
 
 
@@ -102,6 +105,13 @@ async def _secured(stream: trio.SocketStream, context: ssl.SSLContext, host: str
         await trio.aclose_forcefully(stream)
         raise
     return secured
+
+
+def _explained(problem: BaseException) -> str:
+    """Why TLS failed, and what may be wrong."""
+    reason = innermost(problem)
+    hint = "can 'tls.ca' name its authority?" if _UNTRUSTED in reason else "is it ws://, without TLS?"
+    return f"TLS failed ({hint}): {reason}"
 
 
 class WebSocket:

@@ -417,7 +417,7 @@ async def a_world() -> AsyncIterator[World]:
             }
             await servers.start(gateway.run)
             await gateway.ready()
-            upstreams = Upstreams(gateway)
+            upstreams = Upstreams(gateway, lambda: None)
             servers.start_soon(upstreams.run)
             async with trio.open_nursery() as connections:
                 front.server.nursery = connections

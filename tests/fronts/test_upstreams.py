@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ import trio.testing
 from trio.testing import MockClock
 
 from mcpgateway.app import ENDING
-from mcpgateway.config.model import Reconnect, Secret, UpstreamConfig
+from mcpgateway.config.model import Listen, Reconnect, Secret, UpstreamConfig
 from mcpgateway.fronts.dialling import State
 from tests.fronts.cloud import TOKEN, Bridge, Cloud, Socket, bridge, cloud
 from tests.fronts.site import call, request
@@ -120,6 +121,50 @@ async def test_one_that_fails_ends_alone_and_is_dialled_at_the_next_reload(
         near.reload(upstreams=(far.upstream("bad"), far.upstream("good")))
         await (await far.next()).initialize()
         assert near.upstream("bad").state is State.CONNECTED
+
+
+@pytest.mark.requirement("6.upstreams")
+async def test_nothing_is_left_to_do_once_all_have_come_to_their_end_by_themselves(autojump_clock: MockClock) -> None:
+    """Not while one of them waits, is replaced, or is being stopped; and whoever wants to know is told."""
+    last, told = Reconnect(enabled=False), list[bool]()
+
+    def moved() -> None:
+        told.append(near.service.is_over)
+
+    async with cloud() as far, cloud() as other:
+        async with bridge(far.upstream("a", reconnect=last), other.upstream("b", reconnect=last)) as near:
+            near.service.moved = moved
+            first, second = await far.next(), await other.next()
+            await first.cut()
+            await until(lambda: near.upstream("a").state is State.ENDED)
+            assert told == [False] * len(told)
+            near.reload(upstreams=(far.upstream("a", reconnect=last), other.upstream("b", reconnect=Reconnect())))
+            await second.code()
+            await second.stream.aclose()
+            first, second = await far.next(), await other.next()
+            await first.cut()
+            await second.cut()
+            await until(lambda: near.upstream("a").state is State.ENDED)
+            await (await other.next()).initialize()
+            assert not any(told)
+            near.reload(upstreams=(far.upstream("a", reconnect=last),))
+            await trio.sleep(1)
+            assert not any(told)
+            await (await far.next()).cut()
+            await until(lambda: told[-1])
+            near.reload(upstreams=(far.upstream("a"),))
+            await far.next()
+            told.clear()
+        assert told
+        assert not any(told), "it was stopped"
+
+
+async def test_with_a_listener_there_is_something_left_to_do(autojump_clock: MockClock) -> None:
+    upstream = partial(Cloud.upstream, reconnect=Reconnect(enabled=False))
+    async with cloud() as far, bridge(upstream(far), listen=Listen(port=0)) as near:
+        await (await far.next()).cut()
+        await until(lambda: near.upstream().state is State.ENDED)
+        assert not near.service.is_over
 
 
 # ---- the end ---------------------------------------------------------------------------------------------------------

@@ -7,8 +7,11 @@ Prints its port, then one JSON value a line. What it does on a connection is a m
              not there, and pings; prints the answers, and at the end the close code
 ``/slow/``   has a slow call in flight, and says so
 ``/rude/``   `DROPS` times: has a slow call in flight and 16 quick ones at a time, then drops the connection without a
-             word, after a time that differs; then prints what became of them, and what the server was told to cancel
+             word, after a time that differs; then prints what became of every single one of them, on the socket or at
+             the server (`tests.real.ledger_server`), which it is known to by its token
 ``/steady/`` calls, one after the other, until the rude one is done; prints how many, and the longest wait in seconds
+``/bad/…/``  says something that it should not (`BAD`), or ends in the midst of a frame (``half``)
+``/refuse/`` answers the handshake with HTTP 401
 ============ ==========================================================================================================
 """
 
@@ -24,6 +27,7 @@ from urllib.parse import urlsplit
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
 
 DROPS = 200
 IN_FLIGHT = 16
@@ -74,6 +78,30 @@ KNOWN: dict[str, dict[str, object]] = {"now": {}, "echo": {"text": "hé"}, "add"
 """Tools that are called, and with what."""
 
 
+BAD: dict[str, str | bytes] = {
+    "binary": b"\0" * 10,
+    "junk": "{",
+    "foreign": '{"id":1}',
+    "unasked": '{"jsonrpc":"2.0","id":77,"result":{}}',
+    "early": '{"jsonrpc":"2.0","id":1,"method":"tools/list"}',
+    "long": " " * 2000,
+}
+HALF = b"\x81\x7e\x10\x00{"
+"""The head of a text frame of 4096 bytes, and the first of them."""
+
+
+async def misbehave(socket: ServerConnection, how: str) -> None:
+    if how == "half":
+        socket.transport.write(HALF)
+        socket.transport.close()
+    else:
+        await socket.send(BAD[how])
+
+
+def refuse(socket: ServerConnection, request: Request) -> Response | None:
+    return socket.respond(401, "no") if request.path.startswith("/refuse/") else None
+
+
 async def ask(cloud: Cloud, path: str) -> None:
     shaken = await cloud.initialize()
     tools = (await cloud.ask("tools/list"))["result"]["tools"]
@@ -99,10 +127,11 @@ class Rude:
 
     def __init__(self) -> None:
         self.drops = 0
+        self.sent = 0
         self.answered = 0
         self.wrong = 0
-        self.lost = 0
-        """Calls in flight when a connection was dropped."""
+        self.lost: set[str] = set()
+        """The tokens of calls that were not answered on their socket, or not yet."""
         self.done = asyncio.Event()
         self._random = random.Random(7)
 
@@ -111,21 +140,17 @@ class Rude:
         if self.drops == DROPS:
             told = await cloud.ask("tools/call", {"name": "cancelled", "arguments": {"count": DROPS}})
             cancelled = told["result"]["structuredContent"]["values"]
-            say(
-                {
-                    **{name: getattr(self, name) for name in ("drops", "answered", "wrong", "lost")},
-                    "cancelled": cancelled,
-                }
-            )
+            told = await cloud.ask("tools/call", {"name": "fates", "arguments": {"tokens": sorted(self.lost)}})
+            seen = {name: getattr(self, name) for name in ("drops", "sent", "answered", "wrong")}
+            say({**seen, "lost": sorted(self.lost), "cancelled": cancelled, **told["result"]["structuredContent"]})
             self.done.set()
             return
-        name = f"slow-{self.drops}"
-        await cloud.send("tools/call", {"name": "slow", "arguments": {"name": name}})
+        token = self.token(f"slow-{self.drops}")
+        await cloud.send("tools/call", {"name": "slow", "arguments": {"name": token, "token": token}})
         await cloud.ask("ping")  # so that it has come
         callers = [asyncio.create_task(self.call(cloud, n)) for n in range(IN_FLIGHT)]
         await asyncio.sleep(self._random.uniform(0.0, 0.1))
         self.wrong += cloud.twice
-        self.lost += len(cloud.due) - 1
         self.drops += 1
         if self.drops in (DROPS // 4, DROPS):
             say({"dropped": self.drops})
@@ -135,10 +160,17 @@ class Rude:
 
     async def call(self, cloud: Cloud, n: int) -> None:
         for m in count():
-            text = f"{self.drops}-{n}-{m}"
-            answer = await cloud.ask("tools/call", {"name": "echo", "arguments": {"text": text}})
+            token = self.token(f"{self.drops}-{n}-{m}")
+            answer = await cloud.ask("tools/call", {"name": "echo", "arguments": {"text": token, "token": token}})
+            self.lost.discard(token)
             self.answered += 1
-            self.wrong += answer.get("result", {}).get("content", [{}])[0].get("text") != text
+            self.wrong += answer.get("result", {}).get("content", [{}])[0].get("text") != token
+
+    def token(self, token: str) -> str:
+        """The token of a call that is about to be sent."""
+        self.lost.add(token)
+        self.sent += 1
+        return token
 
 
 async def steady(cloud: Cloud, rude: Rude) -> None:
@@ -171,6 +203,8 @@ async def main() -> None:
                 await cloud.send("tools/call", {"name": "slow", "arguments": {"name": "x"}})
                 await cloud.ask("tools/call", {"name": "waiting", "arguments": {"count": 1}})
                 say("slow is called")
+            elif path.startswith("/bad/"):
+                await misbehave(socket, path.split("/")[2])
             elif path == "/rude/":
                 await rude.serve(cloud)
             else:
@@ -185,7 +219,7 @@ async def main() -> None:
             reading.cancel()
             await asyncio.gather(reading, return_exceptions=True)
 
-    async with serve(handle, "127.0.0.1", 0, ping_interval=None, max_size=None) as server:
+    async with serve(handle, "127.0.0.1", 0, process_request=refuse, ping_interval=None, max_size=None) as server:
         say(server.sockets[0].getsockname()[1])
         await asyncio.get_running_loop().create_future()
 

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from tests.processes import free_port, running, wait_for_port
 from tests.real.bridges import bridge, clouds
+from tests.real.cloud_server import BAD
 from tests.real.gateways import ENDING, ROOT, environment
 from tests.real.test_killed_servers import children_of
 
@@ -24,7 +26,7 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 README = ROOT / "tests" / "config" / "golden" / "bridge_readme.json"
 """The example of source system 000, to the byte."""
-FIXTURE = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.testing.fixture_server"]}
+LEDGER = {"type": "stdio", "command": sys.executable, "args": ["-m", "tests.real.ledger_server"]}
 CLOCK = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}
 
 
@@ -77,6 +79,58 @@ def test_the_example_of_000_runs_unchanged_but_for_where_its_ends_are(tmp_path: 
     assert "TOKEN" not in log
 
 
+TOLD = {
+    "binary": "upstream 'binary': a binary message was passed over",
+    "junk": "upstream 'junk': sent something that is no message: the message is not valid JSON",
+    "foreign": "upstream 'foreign': sent something that is no message: \"jsonrpc\"",
+    "unasked": "upstream 'unasked': dropped the answer to a question that nobody asked",
+    "early": "upstream 'early': refused a 'tools/list': initialise first",
+    "long": "upstream 'long': broke the rules (close code 1009: 'a message may have 1000 bytes')",
+    "half": "upstream 'half': closed its connection without saying so",
+    "refusing": "upstream 'refusing': answered the WebSocket handshake with HTTP 401: the token in its endpoint",
+    "plain": "upstream 'plain': cannot connect: TLS failed (is it ws://, without TLS?): ",
+    "silent": "upstream 'silent': cannot connect: Connection refused",
+    "pasted": "upstream 'pasted'",
+    "twin": "there is another upstream 'twin': this one is called 'twin-2' here",
+}
+"""What the log says of each upstream that is of no use."""
+
+
+@pytest.mark.requirement("6.bad", "6.upstreams")
+def test_what_is_wrong_with_an_upstream_is_told_by_its_name_and_the_others_run_on(tmp_path: Path) -> None:
+    """One good cloud among all that can be bad, and a server that never starts beside one that does."""
+    with clouds() as far:
+        at = f"127.0.0.1:{far.port}"
+        endpoints = {
+            **{name: f"ws://{at}/bad/{name}/?token=SECRET" for name in ("half", *BAD)},
+            "refusing": f"ws://{at}/refuse/?token=SECRET",
+            "plain": f"wss://{at}/?token=SECRET",
+            "silent": f"ws://127.0.0.1:{free_port()}/SECRET/",
+            "pasted": "SECRET",
+            "twin": f"ws://{at}/ask/2/SECRET",
+        }
+        servers = {
+            "calculator": CLOCK,
+            "never": {"type": "stdio", "command": "no-such-command", "env": {"KEY": "SECRET"}},
+        }
+        upstreams = [
+            {"name": name, "endpoint": endpoint, "mcpServers": servers, "message_bytes": 1000}
+            for name, endpoint in (("twin", f"ws://{at}/ask/1/?token=SECRET"), *endpoints.items())
+        ]
+        with bridge(tmp_path, {"upstreams": upstreams}) as near:
+            good = far.told('"path": "/ask/1/", "initialize"')
+            for words in TOLD.values():
+                near.log.wait_for(words, ENDING)
+            near.process.send_signal(signal.SIGTERM)
+            assert near.ended() == 0
+            closed = far.told('"path": "/ask/1/", "closed"')["closed"]
+    assert "timezone" in good["calls"]["now"]["structuredContent"]
+    assert closed == 1001, "it was dropped by nobody before"
+    assert set(endpoints) == set(TOLD)
+    assert "Traceback" not in str(near.log)
+    assert "SECRET" not in str(near.log)
+
+
 def resident(pid: int) -> int:
     """Kilobytes of memory of a process."""
     status = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -92,28 +146,35 @@ def descriptors(pid: int) -> int:
 @pytest.mark.parametrize("kind", ["stdio", "http"])
 def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: str, tmp_path: Path) -> None:
     def upstream(name: str, port: int, **keys: object) -> dict[str, Any]:
-        server = FIXTURE if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
+        server = LEDGER if kind == "stdio" else {"type": "http", "url": f"http://127.0.0.1:{http}/mcp"}
         servers = {"mcpServers": {f"server-{name}": server}}
         return {"name": name, "endpoint": f"ws://127.0.0.1:{port}/{name}/?token=SECRET", **servers, **keys}
 
     soon = {"reconnect": {"enabled": True, "initialBackoff": "5ms", "maxBackoff": "10ms"}}
-    with served(tmp_path, "tests.real.http_server") as http, clouds() as far:
+    with served(tmp_path, "tests.real.ledger_server") as http, clouds() as far:
         config = {"upstreams": [upstream("rude", far.port, **soon), upstream("steady", far.port)]}
         with bridge(tmp_path, config) as near:
             pid = near.process.pid
             far.told('"dropped": 50', 60)
-            children = sorted(children_of(pid, "fixture_server"))
+            children = sorted(children_of(pid, "ledger_server"))
             memory, open_files = resident(pid), descriptors(pid)
             far.told('"dropped": 200', 120)
             after = resident(pid), descriptors(pid)
             rude, steady = far.told('"drops"'), far.told('"longest"')
             connections = [line for line in far.log.lines if "steady connection" in line]
-            assert sorted(children_of(pid, "fixture_server")) == children
+            assert sorted(children_of(pid, "ledger_server")) == children
             assert "Traceback" not in str(near.log)
             assert "SECRET" not in str(near.log)
-    print(f"{rude['answered']} answered, {rude['lost']} dropped; {steady}; RSS {memory} -> {after[0]} KiB")
+    fates = Counter(rude["ends"].get(token, "never came") for token in rude["lost"])
+    print(f"{rude['answered']} answered, lost: {dict(fates)}; {steady}; RSS {memory} -> {after[0]} KiB")
     assert (rude["drops"], rude["wrong"]) == (200, 0)
     assert sorted(rude["cancelled"]) == sorted(f"slow-{n}" for n in range(200))
+    # Of every token: it came once at most; it was answered on the socket, or at the server and lost with the socket, or
+    # cancelled at the server, or never came there.
+    assert (rude["twice"], rude["unended"]) == ([], [])
+    assert rude["sent"] == rude["answered"] + fates.total()
+    assert rude["come"] == rude["answered"] + fates["answered"] + fates["cancelled"]
+    assert {token for token, end in rude["ends"].items() if end == "cancelled"} == set(rude["cancelled"])
     assert rude["answered"] > 10_000
     assert (steady["wrong"], len(connections)) == (0, 1)
     assert steady["longest"] < 0.5

@@ -15,6 +15,7 @@ from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Metrics, Secret, UpstreamConfig
 from mcpgateway.errors import ConfigError
 from runners import bridge, serving
+from tests.processes import free_port
 from tests.real.bridges import bridge as bridging
 from tests.real.bridges import clouds
 from tests.real.gateways import process
@@ -138,6 +139,29 @@ def test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothin
         near.process.send_signal(signal.SIGTERM)
         assert near.ended() == 0
     assert "SECRET" not in str(near.log)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.upstreams")
+def test_with_nothing_left_to_dial_it_ends_with_1_as_000_did(tmp_path: Path) -> None:
+    """So that whatever watches over it starts it again; its token stays unsaid, and no state file is left."""
+    clock = {"type": "stdio", "command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}
+    upstreams = [
+        {
+            "name": name,
+            "endpoint": f"ws://127.0.0.1:{free_port()}/?token=SECRET",
+            "reconnect": {"enabled": False},
+            "mcpServers": {"clock": clock},
+        }
+        for name in ("one", "two")
+    ]
+    with bridging(tmp_path, {"upstreams": upstreams}, env={"HOME": str(tmp_path)}) as near:
+        assert near.ended() == 1
+    for name in ("one", "two"):
+        near.log.wait_for(f"upstream '{name}': cannot connect: Connection refused; it is not dialled again", 1)
+    near.log.wait_for("no upstream is dialled any more, and nothing listens: ended with status 1", 1)
+    assert "SECRET" not in str(near.log)
+    assert not (tmp_path / ".local/state/mcp-gateway/gateway.json").exists()
 
 
 @pytest.mark.real

@@ -507,3 +507,37 @@ def test_a_server_that_cannot_work_has_failed_although_the_others_run_without_it
     assert "      Status: Failed\n      Error: create adapter failed: url: is no URL: it holds spaces" in printed.out
     assert "     • Healthy:        1\n     • Failed:         1\n   Total Tools:        2\n" in printed.out
     assert "left out, the others run" in printed.err
+
+
+@pytest.mark.requirement("6.check.text", "6.check.json")
+def test_a_disabled_server_is_listed_whatever_it_lacks(
+    file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As dlmufei/mcp-gateway does; what is wrong with it is nobody's concern, and it does not count."""
+    lacking = {
+        "bad": {"type": "http", "url": "ht tp://hunter2", "disabled": True},
+        "empty": {"type": "sse", "disabled": True},
+        "script": {"command": "x", "disabled": True},
+    }
+    servers = {"good": {"type": "stdio", **DEMO}, **lacking}
+    upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/", "mcpServers": servers}]
+    path = file({"upstreams": upstreams})
+
+    assert check.main(["-check", "-config", path, "-strict"]) == 0
+    text = capsys.readouterr()
+    assert check.main(["-check", "-config", path, "-output", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+
+    for name, type in ("bad", "http"), ("empty", "sse"), ("script", "stdio"):
+        shown = text.out.partition(f"   ⏸️ [{name}] ({type})\n")[2].partition("\n\n")[0]
+        assert shown.splitlines()[-1] == "      Status: Disabled"
+    assert "   Total MCP Servers:  1\n     • Healthy:        1\n     • Disabled:       3\n" in text.out
+    assert text.err == ""
+    assert told["upstreams"][0]["mcpServers"][2] == {
+        "name": "empty",
+        "type": "sse",
+        "disabled": True,
+        "healthy": False,
+        "error": "disabled in config",
+    }
+    assert (told["totalServers"], told["disabledCount"]) == (1, 3)

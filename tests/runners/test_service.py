@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import attrs
@@ -17,8 +20,10 @@ import pytest
 from mcpgateway.config.dialects import Dialect
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Secret, UpstreamConfig
-from runners import check, service
+from runners import background, check, processes, service
 from runners.__main__ import main
+from runners.background import Record
+from runners.statefile import State
 from tests.processes import free_port
 from tests.real.bridges import clouds
 from tests.real.gateways import BareClient, environment
@@ -113,6 +118,107 @@ def test_wrong_usage_ends_with_2(given: list[str], tmp_path: Path, capsys: pytes
     assert capsys.readouterr().err
 
 
+@attrs.frozen
+class Sleeper:
+    """A process on record as the service of ``c.json``, and what to say of another one's."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+
+    @property
+    def others(self) -> str:
+        """The words for a command about ``d.json``."""
+        return (
+            f"process {self.process.pid} runs with {self.folder / 'c.json'}, not with {self.folder / 'd.json'}; "
+            f"give each its own 'state_dir', for both have {self.folder / 'state'}\n"
+        )
+
+    def record(self, config: Path | None) -> None:
+        found = processes.find(self.process.pid)
+        assert found is not None
+        record = Record(
+            found.pid, found.born, "gateway", None if config is None else str(config), 1.0, "2026-01-01T00:00:00Z"
+        )
+        background.Place(self.folder / "state").write(record)
+
+
+@pytest.fixture
+def sleeper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sleeper]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    for name in ("c", "d"):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"state_dir": "state"}))
+    (tmp_path / "state").mkdir()
+    with subprocess.Popen(["sleep", "60"]) as process:
+        sleeper = Sleeper(process, tmp_path)
+        sleeper.record(tmp_path / "c.json")
+        yield sleeper
+        process.kill()
+
+
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize(
+    ("command", "status"), [("start", 1), ("stop", 1), ("restart", 1), ("reload", 1), ("status", 3)]
+)
+def test_the_service_of_another_configuration_is_left_alone_and_both_are_named(
+    command: str, status: int, sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They have one ``state_dir``, which by default all have."""
+    assert service.main([command, "--config", "d.json"]) == status
+
+    said = capsys.readouterr()
+    assert said.err == sleeper.others
+    assert said.out == ("not running\n" if command == "status" else "")
+    assert sleeper.process.poll() is None
+
+
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize("flags", [["--config", "x/../c.json"], ["--config=./c.json"]], ids=str)
+def test_however_its_file_is_named_it_is_stopped(
+    flags: list[str], sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (sleeper.folder / "x").mkdir()
+
+    assert service.main(["stop", *flags]) == 0
+    assert capsys.readouterr().out == f"stopped: process {sleeper.process.pid}\n"
+    assert sleeper.process.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.requirement("6.service")
+def test_one_whose_file_has_gone_is_ended_for_the_one_that_has_replaced_it(
+    sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As an upload does with a file of another format."""
+    (sleeper.folder / "c.json").unlink()
+
+    assert service.main(["start", "--config", "d.json"]) == 1
+    assert service.main(["reload", "--config", "d.json"]) == 1
+    assert capsys.readouterr().err == 2 * sleeper.others
+    assert service.main(["status", "--config", "d.json"]) == 0
+    assert service.main(["stop", "--config", "d.json"]) == 0
+    assert sleeper.process.wait(10) == -signal.SIGTERM
+
+
+@pytest.mark.requirement("6.service")
+@pytest.mark.parametrize("config", [None, "c.json"])
+def test_where_no_configuration_is_named_or_found_it_is_what_runs(
+    config: str | None, sleeper: Sleeper, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the usual directory. One that was started for ``--demo`` has no file either."""
+    (sleeper.folder / "state").rename(sleeper.folder / "former")
+    (sleeper.folder / ".local/state").mkdir(parents=True)
+    (sleeper.folder / ".local/state/mcp-gateway").symlink_to(sleeper.folder / "former")
+    (sleeper.folder / "state").symlink_to(sleeper.folder / "former")
+    sleeper.record(None if config is None else sleeper.folder / config)
+
+    if config is not None:
+        assert service.main(["stop", "--demo"]) == 1
+        assert f"runs with {sleeper.folder / config}, not with no file" in capsys.readouterr().err
+    assert service.main(["status"]) == 0
+    assert service.main(["stop"]) == 0
+    assert sleeper.process.wait(10) == -signal.SIGTERM
+
+
 # ---- real processes --------------------------------------------------------------------------------------------------
 
 
@@ -132,6 +238,19 @@ class Installed:
             timeout=60,
             check=False,
         )
+
+    @contextmanager
+    def foreground(self, says: str) -> Iterator[subprocess.Popen[str]]:
+        """``run``, once it has said something; killed at the end if need be."""
+        command = [sys.executable, "-m", "runners.service", "run"]
+        started = subprocess.Popen(command, cwd=self.folder, env=environment(), stderr=subprocess.PIPE, text=True)
+        assert started.stderr is not None
+        with started:
+            try:
+                assert started.stderr.readline().startswith(says)
+                yield started
+            finally:
+                started.kill()
 
     def configure(self, **keys: object) -> None:
         (self.folder / "mcp-gateway.json").write_text(json.dumps({"state_dir": "state", **keys}))
@@ -307,12 +426,7 @@ def test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_o
 @pytest.mark.requirement("6.service")
 def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: Installed) -> None:
     installed.configure(listen={"port": free_port()})
-    command = [sys.executable, "-m", "runners.service", "run"]
-    with subprocess.Popen(
-        command, cwd=installed.folder, env=environment(), stderr=subprocess.PIPE, text=True
-    ) as foreground:
-        assert foreground.stderr is not None
-        assert foreground.stderr.readline().startswith("listening on ")
+    with installed.foreground("listening on ") as foreground:
         status, started, stopped = installed("status"), installed("start"), installed("stop")
         foreground.send_signal(signal.SIGINT)
         foreground.communicate(timeout=30)
@@ -320,7 +434,8 @@ def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: 
     assert foreground.returncode == 0
     assert status.returncode == 0
     assert status.stdout.startswith(f"running: process {foreground.pid}, ")
-    assert ", not started by this command\n  listening http://127.0.0.1:" in status.stdout
+    assert "  runner    not started by this command\n  config    " in status.stdout
+    assert "  listening http://127.0.0.1:" in status.stdout
     assert (started.returncode, "already running" in started.stderr) == (1, True)
     assert (stopped.returncode, "stop it where it was started" in stopped.stderr) == (1, True)
 
@@ -342,10 +457,36 @@ def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> 
     assert [each.returncode for each in printed] == [0] * len(printed), printed
     assert ", bridge, log " in started.stdout
     assert "  runner    bridge\n" in silent.stdout
-    assert "upstream" not in silent.stdout, "it does not listen, so nobody can ask it"
+    assert re.search(r"^  upstream  cloud: (dialling|waiting)( \(.*refused\))?$", silent.stdout, re.MULTILINE)
+    assert "listening" not in silent.stdout
     assert "  listening http://127.0.0.1:" in status.stdout
     assert "  upstream  cloud: " in status.stdout
     assert "hunter2" not in "".join(each.stdout + each.stderr for each in printed)
+
+
+@pytest.mark.real
+@pytest.mark.requirement("6.service")
+def test_a_bridge_that_somebody_else_started_is_seen_although_it_does_not_listen(installed: Installed) -> None:
+    """By a service manager, say; and what a container asks for its health is the status."""
+    with clouds() as far:
+        upstream = {
+            "name": "cloud",
+            "endpoint": f"ws://127.0.0.1:{far.port}/ask/1/?token=hunter2",
+            "namespace": "notes",
+        }
+        notes = {"command": sys.executable, "args": ["-m", "mcpgateway.demo.notes"]}
+        installed.configure(servers={"notes": notes}, upstreams=[upstream])
+        with installed.foreground("dialling cloud") as foreground:
+            far.told('"initialize"')
+            deadline = time.monotonic() + 30
+            while "cloud: connected\n" not in (status := installed("status")).stdout:
+                assert time.monotonic() < deadline, status
+            foreground.send_signal(signal.SIGTERM)
+            foreground.communicate(timeout=30)
+
+    assert foreground.returncode == 0
+    assert status.stdout.startswith(f"running: process {foreground.pid}, ")
+    assert not (installed.folder / "state/gateway.json").exists()
 
 
 @pytest.mark.real
@@ -385,17 +526,11 @@ def test_a_token_is_replaced_in_its_file_and_a_reload_dials_with_it(installed: I
 def test_what_a_dead_gateway_left_behind_is_of_none_that_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its number is that of a living process now, which is none of ours: nobody answers at its URL."""
+    """Its number is that of a living process now, which is none of ours."""
     (tmp_path / "mcp-gateway.json").write_text(json.dumps({"state_dir": "state"}))
-    state = {
-        "pid": os.getpid(),
-        "url": f"http://127.0.0.1:{free_port()}",
-        "version": "1",
-        "started": "",
-        "config": None,
-    }
+    left = State(os.getpid(), "earlier", "", "", "1", "2026-01-01T00:00:00Z", None)
     (tmp_path / "state").mkdir()
-    (tmp_path / "state/gateway.json").write_text(json.dumps(state))
+    (tmp_path / "state/gateway.json").write_text(json.dumps(attrs.asdict(left)))
     monkeypatch.chdir(tmp_path)
 
     assert service.main(["status"]) == 3

@@ -9,16 +9,18 @@ import os
 import stat
 from pathlib import Path
 
+import attrs
 import pytest
 
 from mcpgateway.wire import private
-from runners.statefile import NAME, State, StateFile, is_alive, read
+from runners.processes import Process
+from runners.statefile import NAME, Dialled, State, StateFile, read, running, this_process
 
-MINE, OTHER = 1000, 2000
+MINE, OTHER, DEAD = Process(1000, "a"), Process(2000, "b"), Process(1000, "earlier")
 
 
-def state(pid: int = MINE, url: str = "http://127.0.0.1:1") -> State:
-    return State(pid, url, "0.1.0", "2026-11-20T12:00:00Z", "/etc/gateway.yaml")
+def state(process: Process = MINE, url: str = "http://127.0.0.1:1", **upstreams: Dialled) -> State:
+    return State(process.pid, process.born, url, "", "0.1.0", "2026-11-20T12:00:00Z", "/etc/gateway.yaml", upstreams)
 
 
 @pytest.fixture(autouse=True)
@@ -28,56 +30,60 @@ def warnings_are_seen(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.fixture
 def file(tmp_path: Path) -> StateFile:
-    return StateFile(tmp_path / "state", pid=MINE, alive=lambda pid: pid == OTHER)
+    return StateFile(tmp_path / "state", process=MINE, alive=lambda process: process == OTHER)
 
 
 @pytest.mark.requirement("4.life.files")
 def test_it_is_private_says_what_runs_and_goes_with_it(file: StateFile, tmp_path: Path) -> None:
     path = tmp_path / "state" / NAME
-    file.write(state())
+    file.write(state(cloud=Dialled("waiting", "Connection refused")))
     assert json.loads(path.read_text()) == {
-        "pid": MINE,
+        "pid": 1000,
+        "born": "a",
         "url": "http://127.0.0.1:1",
+        "metrics": "",
         "version": "0.1.0",
         "started": "2026-11-20T12:00:00Z",
         "config": "/etc/gateway.yaml",
+        "upstreams": {"cloud": {"state": "waiting", "reason": "Connection refused"}},
     }
     assert (stat.S_IMODE(path.stat().st_mode), stat.S_IMODE(path.parent.stat().st_mode)) == (0o600, 0o700)
     file.write(state(url="http://127.0.0.1:2"))
-    assert read(path) == state(url="http://127.0.0.1:2")
+    assert read(path.parent) == state(url="http://127.0.0.1:2")
     file.remove()
     file.remove()
     assert list(path.parent.iterdir()) == []
+    file.write(state())
+    assert read(path.parent) is None, "a write that was late would leave it behind"
 
 
 @pytest.mark.requirement("4.life.files")
-@pytest.mark.parametrize("left", [state(pid=3000), state(pid=-1), None], ids=["dead", "no process", "junk"])
+@pytest.mark.parametrize("left", [state(Process(3000, "c")), state(DEAD), None], ids=["dead", "same number", "junk"])
 def test_what_a_crash_left_is_replaced(
     left: State | None, file: StateFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "state" / NAME
     path.parent.mkdir()
-    path.write_text(
-        "{" if left is None else json.dumps({"pid": left.pid, "url": "", "version": "", "started": "", "config": None})
-    )
+    path.write_text("{" if left is None else json.dumps(attrs.asdict(left)))
     file.write(state())
-    assert read(path) == state()
+    assert read(path.parent) == state()
     assert caplog.records == []
 
 
 @pytest.mark.requirement("4.life.files")
+@pytest.mark.parametrize("url", ["http://127.0.0.1:9", ""], ids=["gateway", "bridge"])
 def test_that_of_another_gateway_that_runs_is_left_alone_and_named_once(
-    file: StateFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    url: str, file: StateFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    path = tmp_path / "state" / NAME
-    theirs = state(OTHER, "http://127.0.0.1:9")
-    StateFile(path.parent, pid=OTHER).write(theirs)
+    directory = tmp_path / "state"
+    theirs = state(OTHER, url)
+    StateFile(directory, process=OTHER).write(theirs)
     for _ in range(2):
         file.write(state())
     file.remove()
-    assert read(path) == theirs
+    assert read(directory) == theirs
     (record,) = caplog.records
-    assert f"process {OTHER}, http://127.0.0.1:9" in record.getMessage()
+    assert f"process {OTHER.pid}{', ' * bool(url)}{url}; give" in record.getMessage()
 
 
 @pytest.mark.requirement("4.life.files")
@@ -96,7 +102,11 @@ def test_a_disk_that_takes_nothing_is_one_warning(
     assert os.strerror(number) in record.getMessage()
 
 
-def test_processes_that_are_there_are_alive() -> None:
-    assert is_alive(os.getpid())
-    assert is_alive(1)  # somebody else's, as a rule
-    assert not any(map(is_alive, (0, -1, 2**22 + 1, 2**70)))
+@pytest.mark.requirement("6.service")
+def test_what_runs_is_told_from_another_process_of_its_number(tmp_path: Path) -> None:
+    mine = this_process()
+    StateFile(tmp_path).write(state(mine))
+    assert running(tmp_path) == state(mine)
+    StateFile(tmp_path, process=mine).write(state(attrs.evolve(mine, born="earlier")))
+    assert running(tmp_path) is None
+    assert running(tmp_path / "nowhere") is None

@@ -19,7 +19,8 @@ from mcpgateway.config.loading import from_value
 from mcpgateway.config.model import Config, HttpServer
 from mcpgateway.errors import ConfigError
 from runners import stdio
-from runners.statefile import State, StateFile
+from runners.processes import Process
+from runners.statefile import State, StateFile, this_process
 from tests.fronts.site import LEGACY, call, modern, notification, request
 from tests.processes import POLL, let_run, marked
 from tests.real.gateways import ENDING, environment, gateway
@@ -95,12 +96,19 @@ def test_a_bridge_to_nowhere(url: str, header: str, problem: str) -> None:
 
 
 def test_the_running_gateway_is_found_by_its_state_file(tmp_path: Path) -> None:
+    def write(process: Process, url: str) -> None:
+        state = State(process.pid, process.born, url, "", "0", "now", None)
+        StateFile(tmp_path, process=process).write(state)
+
     with pytest.raises(ConfigError, match="no gateway is running"):
         stdio.running(tmp_path)
-    StateFile(tmp_path).write(State(os.getpid(), "http://127.0.0.1:4321", "0", "now", None))
+    write(this_process(), "http://127.0.0.1:4321")
     assert stdio.running(tmp_path) == "http://127.0.0.1:4321/mcp"
-    StateFile(tmp_path, pid=2**22 + 1).write(State(2**22 + 1, "http://127.0.0.1:1", "0", "now", None))
+    write(Process(2**22 + 1, "b"), "http://127.0.0.1:1")
     assert stdio.running(tmp_path) == "http://127.0.0.1:4321/mcp"
+    write(this_process(), "")
+    with pytest.raises(ConfigError, match=f"that of process {os.getpid()} does not listen"):
+        stdio.running(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ class Server:
 
 
 def server(node: Node, subject: str, notes: Notes) -> Server:
-    """One server. ``subject`` is how messages about it begin; of a disabled one they are only warnings."""
+    """One server. ``subject`` is how messages about it begin. A disabled one need not be able to run."""
     found = known_fields(node, _SERVER, notes)
     disabled = "disabled" in found and found["disabled"].value is True
     shared = "shared" in found and found["shared"].value is True
@@ -106,12 +106,14 @@ def server(node: Node, subject: str, notes: Notes) -> Server:
         notes.wrong(f"expected true or false, got {kind(found['shared'].value)}", found["shared"])
     type = string(found, "type", notes)
     is_one = isinstance(node.value, dict | None)
-    problem = _lacks(type, found, notes) if is_one and type is not None else ""
+    if not is_one or type is None:
+        return Server({}, disabled, shared)
+    problem = "" if disabled else _lacks(type, found, notes)
     if problem:
-        tell = notes.odd if disabled else notes.wrong
-        tell(f"{subject}: {problem}{' (left out, for it is disabled)' if disabled else ''}", attrs.evolve(node, at=()))
-    runs = is_one and not problem
-    return Server(_server(_TYPES[type], found, node, notes) if runs and type else {}, disabled, shared)
+        notes.wrong(f"{subject}: {problem}", attrs.evolve(node, at=()))
+        return Server({}, disabled, shared)
+    meant = _TYPES.get(type) or _TYPES["stdio" if "command" in found else "http"]
+    return Server(_server(meant, found, node, notes), disabled, shared)
 
 
 def _lacks(type: str, found: Mapping[str, Node], notes: Notes) -> str:
@@ -127,10 +129,12 @@ def _lacks(type: str, found: Mapping[str, Node], notes: Notes) -> str:
 
 def _server(type: str, found: Mapping[str, Node], node: Node, notes: Notes) -> dict[str, Node]:
     """A server of one of our types in canonical keys."""
-    entries = {"type": Node(type, found["type"].at, found["type"].line)}
+    source = found.get("type", node)
+    entries = {"type": Node(type, source.at, source.line)}
     for key in _KEYS[type]:
         if key in found:
             entries[key] = strings(found[key])
+    entries.setdefault(_KEYS[type][0], Node("", node.at, node.line))  # where it is disabled
     for key in {"command", "args", "env", "url", "headers"} & found.keys() - set(_KEYS[type]):
         notes.odd(f"is ignored: a server of type {type} has none", found[key])
     if "url" in entries:
