@@ -1,4 +1,4 @@
-"""Calls of which nothing is known for long: their responses begin as event streams, which are kept alive and resumed."""
+"""Calls of which nothing is known for long: their responses begin as event streams that are kept alive and resumed."""
 
 from __future__ import annotations
 
