@@ -115,7 +115,7 @@ async def test_progress_and_logs_go_to_whoever_is_there_under_its_own_token(
     assert seen == [[(progress, b'"one"')], [(progress, b"2"), (log, b"")], []]
 
 
-@pytest.mark.requirement("bridge.capability-gate.modern-to-legacy", "5.bad")
+@pytest.mark.requirement("bridge.capability-gate.modern-to-legacy", "5.bad", "bridge.ping.modern-to-legacy")
 async def test_what_the_client_did_not_declare_it_is_not_asked(autojump_clock: trio.testing.MockClock) -> None:
     adapter = inquirer()
     url: JSON = {"method": "elicitation/create", "params": {"mode": "url", "url": "https://x.example", "message": "m"}}
