@@ -1922,6 +1922,10 @@ PROMISES = (
         "tests/calls/test_parking.py::test_a_client_that_does_not_come_again_has_its_call_cancelled_and_its_link_closed",
         "tests/calls/test_parking.py::test_a_client_that_goes_while_it_is_there_ends_the_call",
         "tests/calls/test_parking.py::test_a_server_that_dies_while_its_client_is_away_is_told_to_the_client",
+        "tests/calls/test_parking.py::"
+        "test_answers_to_what_was_not_asked_are_nobodys_and_what_is_missing_is_asked_again",
+        "tests/calls/test_parking.py::test_a_server_that_dies_under_one_parked_call_takes_no_other_along",
+        "tests/fronts/test_bridging.py::test_what_a_server_of_the_other_era_says_wrong_fails_its_call_and_no_other",
         "tests/calls/test_listening.py::test_a_malformed_filter_is_refused",
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -28,6 +28,7 @@ from tests.fronts.site import (
     site,
     text,
 )
+from tests.wire.http1.peers import Answer as Answered
 
 PATH = "/mcp/one"
 OPEN = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -256,12 +257,7 @@ async def test_a_cancelled_call_closes_the_request_at_a_modern_server() -> None:
 @pytest.mark.requirement("bridge.cancel.legacy-to-modern")
 async def test_a_legacy_client_that_leaves_cancels_nothing_at_a_modern_server() -> None:
     release = trio.Event()
-
-    async def late(asked: Asked, stream: trio.SocketStream) -> None:
-        await release.wait()
-        await result(OK)(asked, stream)
-
-    async with before(Era.MODERN, tools_call=late) as (peer, gateway):
+    async with before(Era.MODERN, tools_call=_late(release)) as (peer, gateway):
         client, caller = await gateway.dial(), await gateway.dial()
         session = await client.initialize(PATH)
         await session.start(caller, call(1, "t"))
@@ -329,3 +325,56 @@ async def test_a_modern_client_sees_nothing_of_a_stream_that_its_legacy_server_c
     assert (reply["id"], reply["result"]["content"]) == ("mine", OK["content"])
     assert b"id: e" not in answer.body
     assert peer.methods().count("tools/call") == 1
+
+
+# ---- bad input -------------------------------------------------------------------------------------------------------
+
+MALFORMED = {
+    "no JSON": stream_of(b"data: {\n\n"),
+    "no UTF-8": stream_of(b'data: {"jsonrpc":"2.0","id":1,"result":{"x":"\xff"}}\n\n'),
+    "half an event": stream_of(b'data: {"jsonrpc":"2.0","id":1,"result":{}}'),
+    "no reply": stream_of(b": nothing\n\n"),
+    "another's reply": stream_of(b'data: {"jsonrpc":"2.0","id":"other","result":{}}\n\n'),
+    "half a body": http(200, "application/json", b'{"jsonrpc":"2.0"'),
+    "another kind": http(200, "text/html", b"<html>"),
+}
+
+
+@pytest.mark.requirement("5.bad")
+@pytest.mark.parametrize("era", Era)
+@pytest.mark.parametrize("case", MALFORMED)
+async def test_what_a_server_of_the_other_era_says_wrong_fails_its_call_and_no_other(era: Era, case: str) -> None:
+    """``era`` is the server's."""
+    async with before(era) as (peer, gateway):
+        client, other, caller = [await gateway.dial() for _ in range(3)]
+        session = None if era is Era.LEGACY else await client.initialize(PATH)
+
+        async def say(client: Client, message: dict[str, Any]) -> Answered:
+            return await (client.modern(PATH, message) if session is None else session.post(client, message))
+
+        release = trio.Event()
+        peer.answers["tools/call"] = _late(release)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_gets_its_answer, say, other)
+            await peer.until_asked("tools/call")
+            peer.answers["tools/call"] = MALFORMED[case]
+            failed = (await say(caller, call("mine", "t"))).json
+            assert failed["id"] == "mine"
+            assert failed["error"]["code"] == -32603
+            assert "'one'" in failed["error"]["message"]
+            release.set()
+        peer.answers["tools/call"] = result(OK)
+        assert text(await say(caller, call(3, "t"))) == "ok"
+        await gone(gateway)
+
+
+def _late(release: trio.Event) -> Answer:
+    async def answer(asked: Asked, stream: trio.SocketStream) -> None:
+        await release.wait()
+        await result(OK)(asked, stream)
+
+    return answer
+
+
+async def _gets_its_answer(say: Callable[[Client, dict[str, Any]], Awaitable[Answered]], client: Client) -> None:
+    assert text(await say(client, call(1, "t"))) == "ok"
