@@ -777,6 +777,7 @@ BRIDGING = (
         MODERN,
         "setLevel as low as needed, filtered per call, none without logLevel",
         "tests/calls/test_modern_clients.py::test_logs_are_of_the_level_that_the_request_wants_or_none",
+        "tests/calls/test_interests.py::test_on_a_link_that_both_eras_share_nobody_silences_the_other",
         "tests/calls/test_parking.py::test_progress_and_logs_go_to_whoever_is_there_under_its_own_token",
     ),
     bridge(

@@ -61,7 +61,9 @@ class Slot:
     give_up: Callable[[], None] | None = None
     """Ends the call that has the link to itself, which only waits for its client, since ``idle_since``."""
     level: str | None = None
-    """The log level that its server was last told for calls that want logs of their own."""
+    """The most verbose log level that calls on it wanted for themselves, …"""
+    sessions_level: str | None = None
+    """… and that the sessions which share it want; its server was told the more verbose of the two."""
     problem: ServerError | None = None
     """Why it could not be made."""
     listens: int = 0

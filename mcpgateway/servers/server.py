@@ -123,7 +123,7 @@ class Server:
             handshake=self.initialize_params(EMPTY),
             random=random,
         )
-        self.kept = Kept(self._carrier, lambda key: relinked(self, key))
+        self.kept = Kept(self.carrier, lambda key: relinked(self, key))
         self._leases = Leases(config.name, self._links, self._terms(), self.initialize_params)
         self.take = self._leases.take
         self.release = self._leases.release
@@ -276,9 +276,9 @@ class Server:
 
     def is_linked(self, key: LinkKey) -> bool:
         """Whether a plain call of this key finds a link that is there."""
-        return self._carrier(key) is not None
+        return self.carrier(key) is not None
 
-    def _carrier(self, key: LinkKey) -> Slot | None:
+    def carrier(self, key: LinkKey) -> Slot | None:
         """The link on which plain calls of a key meet."""
         free = self._links.free.get(key)
         if free is not None:
