@@ -75,7 +75,7 @@ class Flight:
         self._id = id
         self._fields = fields
         self._back = back
-        """Without a task there is one from when the stream begins."""
+        """Without a task there is one from when the stream begins, or from when a task goes on with the call."""
 
     def enter(self) -> None:
         """Note the call as in flight.
@@ -116,7 +116,7 @@ class Flight:
 
     async def _go_on(self, outcome: Outcome) -> None:
         era = Era.MODERN if self._session is None else Era.LEGACY
-        back = self._back if isinstance(self._back, HttpBack) else self._back_channel()
+        self._back = back = self._back if isinstance(self._back, HttpBack) else self._back_channel()
         await self._answer(go_on(outcome, back), back, self._id, era, self.over)
 
     def _back_channel(self) -> HttpBack:

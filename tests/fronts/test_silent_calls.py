@@ -10,6 +10,7 @@ from functools import partial
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from mcpgateway.config.model import Listen
@@ -17,6 +18,7 @@ from mcpgateway.fronts.listener import BEAT
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.testing.http import serve_fixture
 from mcpgateway.wire.sse import COMMENT, Frame, Parser
+from tests.adapters.http_peer import OK, Asked, Peer, error, result
 from tests.fronts.site import POST, Client, Session, Site, adapters, call, events, gone, modern, notification, site
 from tests.wire.http1.peers import Answer
 
@@ -283,3 +285,43 @@ async def test_a_batch_with_a_silent_call_becomes_a_stream_of_all_its_replies(mo
         answer = await client.answer()
         assert answer.headers["content-type"] == "text/event-stream"
         assert sorted(message["id"] for message in events(answer)) == [1, 2]
+
+
+@pytest.mark.parametrize("eras", [LEGACY, MODERN], ids=["passed through", "across the eras"])
+async def test_a_server_that_has_begun_its_own_stream_and_says_nothing_on_it_is_as_silent(
+    eras: frozenset[Era], mock_clock: MockClock
+) -> None:
+    peer, release = Peer(), trio.Event()
+
+    async def silent(asked: Asked, stream: trio.SocketStream) -> None:
+        if asked.message["params"]["name"] != "slow":
+            await result(OK)(asked, stream)
+            return
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+        await release.wait()
+        reply = {"jsonrpc": "2.0", "id": asked.message["id"], "result": OK}
+        await stream.send_all(b"data: " + json.dumps(reply).encode() + b"\n\n")
+        await stream.aclose()
+
+    peer.answers["tools/call"] = silent
+    if eras is LEGACY:
+        peer.answers["server/discover"] = error(-32601)
+    else:
+        peer.answers["initialize"] = error(-32022, 400, data={"supported": ["2026-07-28"], "requested": "2025-11-25"})
+    peer.answers["tools/list"] = result({"tools": [{"name": "echo", "inputSchema": {"type": "object"}}]})
+    async with trio.open_nursery() as nursery:
+        await nursery.start(peer.serve)
+        async with site(urls={"one": peer.url}, shutdown_timeout=0.1, guard=math.inf) as gateway:
+            at = Place(gateway, mock_clock)
+            session = await at.begin()
+            client = await at.slow(session)
+            await at.pass_time(AFTER * 1.5)
+            release.set()
+            answer = await client.answer()
+            assert message(answer)["id"] == 1
+            own = eras is MODERN
+            assert [frame.id is not None for frame in Parser().feed(answer.body)] == ([True, True] if own else [False])
+            (kept,) = gateway.gateway.sessions
+            assert list(kept.outbox._streams) == ([0, 1] if own else [0])  # one that its client may come back to
+            kept.outbox.clear()
+        nursery.cancel_scope.cancel(reason="the test is over")
