@@ -609,6 +609,7 @@ BRIDGING = (
         LEGACY,
         "answered from the modern server's discovery; a session id of the gateway",
         "tests/calls/test_legacy_clients.py::test_the_handshake_is_answered_from_the_servers_discovery",
+        "tests/calls/test_legacy_clients.py::test_notifications_that_no_modern_server_knows_stay_here",
     ),
     bridge(
         "handshake",
@@ -628,12 +629,16 @@ BRIDGING = (
         LEGACY,
         "`_meta` gains revision, client capabilities and client info; the rest of it stays",
         "tests/protocol/translation/test_requests.py::test_a_legacy_call_gains_an_envelope_and_loses_nothing",
+        "tests/calls/test_legacy_clients.py::test_a_call_goes_out_with_what_the_session_says_of_its_client",
+        "tests/fronts/test_bridging.py::test_a_modern_server_gets_an_envelope_and_the_headers_that_repeat_it",
     ),
     bridge(
         "envelope",
         MODERN,
         "the reserved keys leave `_meta`; progressToken, traceparent and vendor keys stay",
         "tests/protocol/translation/test_requests.py::test_a_modern_call_loses_its_envelope_and_nothing_else",
+        "tests/calls/test_modern_clients.py::test_what_the_gateway_knows_nothing_of_survives",
+        "tests/fronts/test_bridging.py::test_a_legacy_server_gets_its_session_and_nothing_of_the_envelope",
     ),
     bridge(
         "envelope",
@@ -646,12 +651,14 @@ BRIDGING = (
         LEGACY,
         "MCP headers made from the body and the tool's schema; -32020 refreshes and retries once",
         "tests/calls/test_marks.py::test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_when_it_changed",
+        "tests/fronts/test_bridging.py::test_a_modern_server_gets_an_envelope_and_the_headers_that_repeat_it",
     ),
     bridge(
         "headers",
         MODERN,
         "the client's headers validated in full, session headers sent",
         "tests/calls/test_modern_clients.py::test_mirrored_arguments_are_compared_and_no_modern_header_goes_to_the_server",
+        "tests/fronts/test_bridging.py::test_a_legacy_server_gets_its_session_and_nothing_of_the_envelope",
     ),
     bridge(
         "headers",
@@ -687,12 +694,16 @@ BRIDGING = (
         "tests/protocol/translation/test_results.py::test_a_legacy_result_has_no_modern_members",
         "tests/protocol/translation/test_tools.py::test_an_output_schema_is_of_objects_or_left_out",
         "tests/protocol/translation/test_tools.py::test_structured_content_is_an_object_and_nothing_of_it_is_lost",
+        "tests/calls/test_legacy_clients.py::test_everything_listed_is_used_in_a_merged_namespace_of_both_eras",
+        "tests/fronts/test_bridging.py::test_a_legacy_client_reads_what_only_the_modern_era_can_say",
     ),
     bridge(
         "result",
         MODERN,
         "resultType, ttlMs 0, cacheScope private and serverInfo added",
         "tests/protocol/translation/test_results.py::test_a_modern_result_says_what_the_era_requires_and_nothing_else_is_added",
+        "tests/calls/test_modern_clients.py::test_a_plain_call_crosses_and_its_result_is_a_modern_one",
+        "tests/fronts/test_bridging.py::test_a_modern_client_is_told_to_keep_nothing_of_a_legacy_server",
     ),
     bridge(
         "result",
@@ -754,6 +765,7 @@ BRIDGING = (
         MODERN,
         "404 and -32601 to the client; the server's pings answered by the gateway",
         "tests/calls/test_modern_clients.py::test_what_is_of_the_legacy_era_only_a_modern_client_cannot_ask",
+        "tests/calls/test_parking.py::test_what_the_client_did_not_declare_it_is_not_asked",
     ),
     bridge("ping", SAME, "answered", "tests/fronts/test_methods.py::test_ping_is_of_the_legacy_era"),
     bridge(
@@ -767,6 +779,7 @@ BRIDGING = (
         MODERN,
         "setLevel as low as needed, filtered per call, none without logLevel",
         "tests/calls/test_modern_clients.py::test_logs_are_of_the_level_that_the_request_wants_or_none",
+        "tests/calls/test_interests.py::test_on_a_link_that_both_eras_share_nobody_silences_the_other",
         "tests/calls/test_parking.py::test_progress_and_logs_go_to_whoever_is_there_under_its_own_token",
     ),
     bridge(
@@ -783,6 +796,7 @@ BRIDGING = (
         "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
         "tests/calls/test_watches.py::test_a_resource_is_subscribed_to_by_another_subscription_before_the_first_ends",
         "tests/calls/test_watches.py::test_a_subscription_that_is_lost_is_made_again_and_all_of_it_counts_as_changed",
+        "tests/calls/test_watches.py::test_where_calls_have_their_links_alone_one_of_them_is_listened_to_beside_its_call",
     ),
     bridge(
         "changes",
@@ -825,6 +839,8 @@ BRIDGING = (
         LEGACY,
         "cancelled closes the server's POST; a disconnect does not cancel",
         "tests/calls/test_legacy_clients.py::test_a_cancelled_call_is_cancelled_at_the_server",
+        "tests/fronts/test_bridging.py::test_a_cancelled_call_closes_the_request_at_a_modern_server",
+        "tests/fronts/test_bridging.py::test_a_legacy_client_that_leaves_cancels_nothing_at_a_modern_server",
     ),
     bridge(
         "cancel",
@@ -833,6 +849,7 @@ BRIDGING = (
         "tests/calls/test_modern_clients.py::test_a_closed_stream_cancels_at_the_server",
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
         "tests/calls/test_parking.py::test_a_client_that_does_not_come_again_has_its_call_cancelled_and_its_link_closed",
+        "tests/fronts/test_bridging.py::test_a_modern_client_that_leaves_has_its_call_cancelled_at_a_legacy_server",
     ),
     bridge(
         "cancel",
@@ -846,6 +863,8 @@ BRIDGING = (
         LEGACY,
         "codes that a legacy client must not see are mapped",
         "tests/protocol/translation/test_errors.py::test_codes_that_a_legacy_client_must_not_see",
+        "tests/calls/test_legacy_clients.py::test_an_error_is_the_servers_in_words_that_the_client_knows",
+        "tests/fronts/test_bridging.py::test_a_legacy_client_is_told_of_errors_in_its_own_codes",
     ),
     bridge(
         "errors",
@@ -853,6 +872,8 @@ BRIDGING = (
         "-32002, -32042 and lost sessions mapped",
         "tests/calls/test_modern_clients.py::test_errors_are_those_of_the_clients_era",
         "tests/fronts/test_parked.py::test_errors_have_the_status_of_the_clients_era",
+        "tests/fronts/test_bridging.py::test_a_modern_client_is_told_that_a_resource_is_unknown_in_its_own_code",
+        "tests/fronts/test_bridging.py::test_a_modern_client_sees_nothing_of_a_session_that_its_server_has_lost",
     ),
     bridge(
         "errors",
@@ -886,12 +907,16 @@ BRIDGING = (
         LEGACY,
         "opaque, sealed when merged",
         "tests/calls/test_legacy_clients.py::test_a_raw_namespace_passes_cursors_on",
+        "tests/fronts/test_bridging.py::test_cursors_are_the_servers_own_across_the_eras",
+        "tests/fronts/test_bridging.py::test_a_merged_listing_follows_the_cursors_of_servers_of_the_other_era",
     ),
     bridge(
         "paging",
         MODERN,
         "opaque, sealed when merged",
         "tests/calls/test_modern_clients.py::test_a_merged_namespace_shows_servers_of_both_eras",
+        "tests/fronts/test_bridging.py::test_cursors_are_the_servers_own_across_the_eras",
+        "tests/fronts/test_bridging.py::test_a_merged_listing_follows_the_cursors_of_servers_of_the_other_era",
     ),
     bridge(
         "paging",
@@ -904,6 +929,7 @@ BRIDGING = (
         LEGACY,
         "live in the gateway only; DELETE ends listening and calls",
         "tests/calls/test_watches.py::test_one_subscription_serves_all_who_listen_and_ends_with_the_last",
+        "tests/fronts/test_bridging.py::test_the_end_of_a_session_ends_what_it_has_at_a_modern_server_and_nothing_else",
     ),
     bridge(
         "sessions",
@@ -931,12 +957,14 @@ BRIDGING = (
         "tests/fronts/test_call_streams.py::test_a_client_that_stays_away_is_told_that_it_was_too_late_until_its_session_ends",
         "tests/real/test_resuming.py::test_a_call_whose_connection_is_cut_goes_on_and_nothing_of_it_is_missed",
         "tests/real/test_resuming.py::test_a_client_that_is_cut_off_while_it_is_asked_answers_and_gets_its_reply",
+        "tests/fronts/test_silent_calls.py::test_a_legacy_client_whose_connection_breaks_in_a_silent_call_comes_back_for_the_reply",
     ),
     bridge(
         "resumability",
         MODERN,
         "the gateway resumes the server's stream",
         "tests/adapters/test_http_streams.py::test_a_link_that_hears_resumes_a_call_itself",
+        "tests/fronts/test_bridging.py::test_a_modern_client_sees_nothing_of_a_stream_that_its_legacy_server_cut_off",
     ),
     bridge(
         "resumability",
@@ -1897,6 +1925,10 @@ PROMISES = (
         "tests/calls/test_parking.py::test_a_client_that_does_not_come_again_has_its_call_cancelled_and_its_link_closed",
         "tests/calls/test_parking.py::test_a_client_that_goes_while_it_is_there_ends_the_call",
         "tests/calls/test_parking.py::test_a_server_that_dies_while_its_client_is_away_is_told_to_the_client",
+        "tests/calls/test_parking.py::"
+        "test_answers_to_what_was_not_asked_are_nobodys_and_what_is_missing_is_asked_again",
+        "tests/calls/test_parking.py::test_a_server_that_dies_under_one_parked_call_takes_no_other_along",
+        "tests/fronts/test_bridging.py::test_what_a_server_of_the_other_era_says_wrong_fails_its_call_and_no_other",
         "tests/calls/test_listening.py::test_a_malformed_filter_is_refused",
         "tests/fronts/test_parked.py::test_a_client_that_closes_its_connection_cancels_but_not_while_its_call_is_parked",
     ),

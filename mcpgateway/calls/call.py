@@ -254,14 +254,15 @@ class Dispatcher:
                 message = message.replace(params=params)
             headers = await self._headers(server, caller, message, wait)
         alone = caller.askable and message.method in MAY_ASK and key.era is Era.LEGACY
-        slot = server.take(key) if not alone or key.sessional else None
+        listens = message.method in UNBOUNDED
+        slot = None if listens or (alone and not key.sessional) else server.take(key)
         if slot is None:
             with interruptible(wait):
                 initialize = _handshake(server, caller, key)
                 hears = not caller.resumes or caller.handshake is None  # else its client listens for itself
-                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=hears)
+                slot = await server.acquire(key, alone=alone, initialize=initialize, hears=hears, listens=listens)
         assert slot.link is not None
-        request = Request(message, wait, headers, alone=alone or slot.alone)
+        request = Request(message, wait, headers, alone=alone or (slot.alone and not listens))
         if call.escort is not None:
             return await self._finish(call, slot, partial(call.escort.carry, slot, request))
         reply = await self._finish(call, slot, partial(slot.link.call, request))
@@ -283,18 +284,20 @@ class Dispatcher:
         server, link = call.server, slot.link
         assert link is not None
         escort = call.escort
+        listens = call.message.method in UNBOUNDED
+        give_back = server.leave if listens else server.release
         relay = Relay(call.caller, link, call.back, call.wait, None if escort is None else escort.asked)
         try:
             reply = await run(relay)
         except StreamEnded:
-            server.release(slot)
+            give_back(slot)
             relay.asked = ()  # the call goes on, and its questions with it
             raise
         except BaseException as problem:
             if isinstance(problem, ServerError):
                 server.health.failed(slot, problem)
-            busy = slot.alone and (server.pipe or escort is not None) and _given_up(problem)
-            server.release(slot, close=link.closed.is_set() or busy)
+            busy = slot.alone and not listens and (server.pipe or escort is not None) and _given_up(problem)
+            give_back(slot, close=link.closed.is_set() or busy)
             raise
         finally:
             call.shown = call.shown or relay.used
@@ -302,7 +305,7 @@ class Dispatcher:
                 relay.forget()
         if not slot.answered or server.health.breaker.failures:
             server.health.answered(slot)
-        server.release(slot)
+        give_back(slot)
         return reply
 
     def begin(

@@ -22,6 +22,7 @@ from mcpgateway.calls.call import Dispatcher, key_for
 from mcpgateway.calls.targets import named
 from mcpgateway.errors import GatewayError, InvalidParams, TooBusy
 from mcpgateway.jsonrpc import Message, raw_of
+from mcpgateway.protocol.levels import louder
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
@@ -132,7 +133,8 @@ class Interests:
                 if needed == before:
                     reply = _done(message)
                 else:
-                    asked = message if needed == level else message.replace(params=raw_of({"level": needed}))
+                    told = self._note_level(channel, needed)
+                    asked = message if told == level else message.replace(params=raw_of({"level": told}))
                     reply = await self._dispatcher.call(channel[0], session.caller, asked, wait, back)
             finally:
                 if reply is None or reply.message.result is None:
@@ -141,12 +143,22 @@ class Interests:
                     self.levels.drop(session)
                 else:
                     session.level = level
+                    self._note_level(channel, needed)  # also on a link that had to be made
                     channel[0].keep(channel[1])
             return reply
 
     def _level(self, channel: Channel) -> str | None:
         found = self.levels.most_verbose(channel)
         return None if found is None else found[0]
+
+    def _note_level(self, channel: Channel, needed: str) -> str:
+        """Note on the link what its sessions need; the level that its server is to be told, with what calls want."""
+        server, key = channel
+        slot = server.carrier(key)
+        if slot is None:
+            return needed
+        slot.sessions_level = needed
+        return louder(needed, slot.level)
 
     def _restore_level(self, channel: Channel, session: Session, level: str | None) -> None:
         if level is None or session.ended:
@@ -248,7 +260,9 @@ class Interests:
             found = self.levels.most_verbose(channel)
             if found is not None and (anew or channel[0].is_linked(channel[1])):
                 level, session = found
-                await self._ask(channel[0], session.caller, SET_LEVEL, {"level": level})
+                told = self._note_level(channel, level)
+                await self._ask(channel[0], session.caller, SET_LEVEL, {"level": told})
+                self._note_level(channel, level)
 
     async def _restore(self, channel: Channel, *, anew: bool = False) -> None:
         """Tell a server what is wanted of it; with ``anew`` also where that has a link made."""

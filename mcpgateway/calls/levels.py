@@ -1,7 +1,7 @@
 """Log levels of legacy servers for modern clients, which say with each request what they want to read.
 
-A legacy server has one level per session. It is told the most verbose that any call on a link wanted so far; each call
-reads what it asked for and no more.
+A legacy server has one level per session. It is told the most verbose that any call on a link wanted so far, or any
+legacy session that shares the link; each reads what it asked for and no more.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack, Request
 from mcpgateway.protocol.capabilities import declared
-from mcpgateway.protocol.levels import passes
+from mcpgateway.protocol.levels import louder, passes
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.servers.ledger import Slot
 from mcpgateway.servers.server import Server
@@ -37,7 +37,7 @@ async def tell_level(slot: Slot, level: str, wait: Wait) -> None:
     if slot.level is not None and passes(level, slot.level):
         return
     assert slot.link is not None
-    asked = jsonrpc.request(b"0", _SET_LEVEL, {"level": level})
+    asked = jsonrpc.request(b"0", _SET_LEVEL, {"level": louder(level, slot.sessions_level)})
     reply = await slot.link.call(Request(asked, wait, alone=slot.alone), NoBack())
     slot.level = level
     if reply.message.error is not None:

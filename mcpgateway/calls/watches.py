@@ -23,7 +23,6 @@ from mcpgateway.backoff import Backoff
 from mcpgateway.calls.call import Dispatcher, key_for
 from mcpgateway.calls.counterparts import counterpart, sender
 from mcpgateway.calls.interests import Channel, Soon
-from mcpgateway.config.model import Isolation
 from mcpgateway.errors import CallCancelled, EraMismatch, GatewayError, InvalidParams, Reconfigured, ServerMisbehaved
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.headers import request_headers
@@ -182,10 +181,8 @@ class Watches:
             listen.wait.end(CallCancelled("nobody listens any more"))
 
     def _wanted(self, watch: _Watch) -> Interest:
-        """What is to be listened to; nothing where every listen would take a link that calls need."""
-        server = watch.channel[0]
-        negotiated = server.spoken.get(Era.MODERN)
-        if negotiated is None or server.isolation(Era.MODERN) is Isolation.EXCLUSIVE:
+        negotiated = watch.channel[0].spoken.get(Era.MODERN)
+        if negotiated is None:
             return _NOTHING
         return of_session(negotiated.capabilities, self._subscriptions.uris(watch.channel))
 

@@ -105,6 +105,7 @@ def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> 
     yield from _bound(listen.host, listen.port, insecure, at)
     if listen.tls is not None:
         yield from _files(attrs.asdict(listen.tls), (*at, "tls"), is_file)
+    yield from _positive(listen, ("stream_after",), at)
     yield from _limits(listen.limits, (*at, "limits"))
 
 

@@ -304,6 +304,10 @@ class Listen:
     cors: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     tls: CertAndKey | None = None
+    stream_after: Seconds | None = 10.0
+    """Seconds, and up to a quarter more, after which the response to a call that nothing is known of yet begins as an
+    event stream; ``None``: never. Comments keep that alive on its way through proxies, and legacy clients can resume
+    it. Only for clients whose ``Accept`` names ``text/event-stream``."""
     limits: Limits = Limits()
 
 

@@ -56,6 +56,10 @@ class BatchBack:
         """Held while one call writes: a stream takes one event at a time."""
         self._ready: list[Reply] = []
 
+    def open_now(self) -> None:
+        """See `mcpgateway.fronts.replies.HttpBack.open_now`."""
+        self._back.open_now()
+
     async def send(self, event: Event) -> None:
         async with self._turn:
             await self._back.send(event)

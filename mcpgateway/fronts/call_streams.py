@@ -32,6 +32,10 @@ class CallStream:
         self._hold.wake = partial(exchange.break_off, "the client has gone on with its call on another connection")
         stream.attach(self._hold)
 
+    def open(self) -> None:
+        """Begin the stream before there is anything to send, from beside the task that will."""
+        self._exchange.open(sse.HEADERS + self._fields, self._opening(), beat=sse.COMMENT)
+
     async def send(self, message: Message | None) -> None:
         """Send a message, or keep it for a client that has left; ``None`` only begins the stream."""
         if self._hold.ended is None and (message is not None or not self._exchange.started):

@@ -1,14 +1,24 @@
-"""A call on its way through the HTTP front: noted while it is in flight, and answered without a task if it can be."""
+"""A call on its way through the HTTP front: noted while it is in flight, and answered without a task if it can be.
+
+A call that is silent for long gets its event stream before there is an event. Comments keep that alive, while on the
+way of a response that has not begun somebody may lose patience (proxies after 30 s and more, of silence); and its first
+event is the one to which a legacy client comes back that has lost its connection all the same.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
-from mcpgateway.adapters.base import Continuation, Outcome, Reply
+import trio
+
+from mcpgateway.adapters.base import Outcome, Reply
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.errors import GatewayError
+from mcpgateway.fronts.batches import BatchBack
+from mcpgateway.fronts.in_flight import go_on
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, status_of_reply, tail
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.store import Session
@@ -21,15 +31,30 @@ Answer: TypeAlias = Callable[[Awaitable[Reply], HttpBack, bytes, Era, Callable[[
 """Awaits what serves a call and answers with it; the last argument is called when the call itself is over."""
 
 
+LOOKS: Final = 4
+"""How often the calls in flight are looked at in the time after which their streams begin."""
+
+
 class Flight:
     """One call in flight: ``calls`` and ``bound`` hold it while it is, and ``answer`` brings its client what a task has
-    to bring."""
+    to bring. ``back`` is the back-channel of a call that has a task."""
 
-    __slots__ = ("_answer", "_bound", "_calls", "_exchange", "_fields", "_id", "_namespace", "_session", "_wait")
+    __slots__ = (
+        "_answer",
+        "_back",
+        "_bound",
+        "_calls",
+        "_exchange",
+        "_fields",
+        "_id",
+        "_namespace",
+        "_session",
+        "_wait",
+    )
 
     def __init__(
         self,
-        calls: dict[Wait, None],
+        calls: dict[Wait, Flight],
         bound: Bound,
         answer: Answer,
         exchange: Exchange,
@@ -38,6 +63,7 @@ class Flight:
         session: Session | None,
         id: bytes,
         fields: bytes,
+        back: HttpBack | BatchBack | None = None,
     ) -> None:
         self._calls = calls
         self._bound = bound
@@ -48,6 +74,8 @@ class Flight:
         self._session = session
         self._id = id
         self._fields = fields
+        self._back = back
+        """Without a task there is one from when the stream begins, or from when a task goes on with the call."""
 
     def enter(self) -> None:
         """Note the call as in flight.
@@ -62,7 +90,7 @@ class Flight:
         except GatewayError:
             self._bound.release(self._exchange.request.address)
             raise
-        self._calls[self._wait] = None
+        self._calls[self._wait] = self
 
     def over(self) -> None:
         """Note that it no longer is; idempotent."""
@@ -75,7 +103,7 @@ class Flight:
 
     def settled(self, outcome: Outcome) -> None:
         """Answer, here and now where it is a reply; anything else is for the connection's task."""
-        if not isinstance(outcome, Reply):
+        if not isinstance(outcome, Reply) or self._back is not None:
             self._exchange.continue_with(partial(self._go_on, outcome))
             return
         self.over()
@@ -86,17 +114,41 @@ class Flight:
         else:
             self._exchange.stream_now(sse.HEADERS + self._fields, tail(outcome, self._id))
 
-    async def _go_on(self, outcome: Exception | Continuation) -> None:
+    async def _go_on(self, outcome: Outcome) -> None:
         era = Era.MODERN if self._session is None else Era.LEGACY
+        self._back = back = self._back if isinstance(self._back, HttpBack) else self._back_channel()
+        await self._answer(go_on(outcome, back), back, self._id, era, self.over)
+
+    def _back_channel(self) -> HttpBack:
+        """That of a call without a task."""
         owner = owner_of(self._namespace, self._session)
-        back = HttpBack(self._exchange, self._fields, outlived=era is Era.LEGACY, owner=owner)
+        return HttpBack(self._exchange, self._fields, outlived=self._session is not None, owner=owner)
 
-        async def reply() -> Reply:
-            if isinstance(outcome, Exception):
-                raise outcome
-            return await outcome(back)
+    def open(self) -> None:
+        """Begin the event stream of the response, if that has not begun, and if the client says that it reads some."""
+        exchange = self._exchange
+        if exchange.started or b"text/event-stream" not in exchange.request.headers.get(b"accept", b"").lower():
+            return
+        if self._back is None:
+            self._back = self._back_channel()
+        self._back.open_now()
 
-        await self._answer(reply(), back, self._id, era, self.over)
+
+async def open_silent(calls: dict[Wait, Flight], after: Callable[[], float | None]) -> None:
+    """Begin the streams of calls that are silent for so many seconds, and up to a quarter longer; for ever.
+
+    What a call pays for this is nothing: those that were in flight at one look and are still there some looks later
+    are old.
+    """
+    looks: deque[list[Wait]] = deque([[]] * LOOKS, maxlen=LOOKS)
+    while True:
+        seconds = after()
+        await trio.sleep((seconds or 60.0) / LOOKS)
+        for wait in looks[0]:
+            flight = calls.get(wait)
+            if flight is not None and seconds is not None:
+                flight.open()
+        looks.append([*calls])
 
 
 def owner_of(namespace: Namespace, session: Session | None) -> Session | None:

@@ -45,7 +45,13 @@ class HttpFront(Listener):
         super().__init__(listen, gateway.poller, cold)
         self._gateway = gateway
         self.streamable = StreamableHttp(
-            gateway.namespace, gateway.sessions, gateway.callers, self.policy, gateway.sweeper, gateway.bounds
+            gateway.namespace,
+            gateway.sessions,
+            gateway.callers,
+            self.policy,
+            gateway.sweeper,
+            gateway.bounds,
+            listen.stream_after,
         )
         self._channels = Commons(gateway.namespace, gateway.sessions, gateway.callers, gateway.sweeper, gateway.bounds)
         self._sse = HttpSse(self._channels)
@@ -60,6 +66,12 @@ class HttpFront(Listener):
         self._listen, self._tls = listen, tls
         self.server.limits = self._websocket.limits = listen.limits
         self.policy = self.streamable.policy = policy_of(listen)
+        self.streamable.stream_after = listen.stream_after
+
+    async def keep(self) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(super().keep)
+            nursery.start_soon(self.streamable.open_silent)
 
     async def drain(self, timeout: float) -> None:
         """Stop accepting, end idle connections and streams, give calls in flight ``timeout`` seconds, then end them.

@@ -74,11 +74,15 @@ class Listener:
                 self.server.nursery = connections
                 with self._accepting:
                     async with trio.open_nursery() as accepting:
-                        accepting.start_soon(self.server.beat, BEAT)
+                        accepting.start_soon(self.keep)
                         for listener in self._listeners:
                             accepting.start_soon(accept, listener, connections, self._serve)
         finally:
             self.close()
+
+    async def keep(self) -> None:
+        """Keep alive what is silent, for as long as connections are accepted."""
+        await self.server.beat(BEAT)
 
     async def drain(self, timeout: float) -> None:
         """Stop accepting, end idle connections, give requests ``timeout`` seconds, then end all."""

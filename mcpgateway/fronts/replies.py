@@ -49,6 +49,16 @@ class HttpBack:
             self._begin()
             await self._exchange.write(b"")
 
+    def open_now(self) -> None:
+        """`open` from beside the task that serves the call, if that has sent nothing; never waits."""
+        exchange = self._exchange
+        if exchange.started or exchange.client_gone():
+            return
+        if self._owner is not None:
+            self._stream(self._owner).open()
+        else:
+            exchange.open(sse.HEADERS + self._fields, b"", beat=sse.COMMENT)
+
     async def send(self, event: Event) -> None:
         if self._owner is not None:
             await self._stream(self._owner).send(event.message)

@@ -31,7 +31,7 @@ from mcpgateway.errors import (
 from mcpgateway.fronts import cors
 from mcpgateway.fronts.batches import REVISION as BATCH_REVISION
 from mcpgateway.fronts.batches import BatchBack, read_batch
-from mcpgateway.fronts.flights import Flight, owner_of
+from mcpgateway.fronts.flights import Flight, open_silent, owner_of
 from mcpgateway.fronts.handshakes import EMPTY, LEGACY_HEADERS, read_handshake
 from mcpgateway.fronts.media import check_media
 from mcpgateway.fronts.replies import JSON_FIELDS, HttpBack, error_fields
@@ -63,13 +63,16 @@ class StreamableHttp:
         policy: BrowserPolicy,
         sweeper: Sweeper,
         bounds: Bounds,
+        stream_after: float | None,
     ) -> None:
+        self.stream_after = stream_after
+        """See `mcpgateway.config.model.Listen`."""
         self._find = find
         self._sessions = sessions
         self.policy = policy
         self._bounds = bounds
         self._callers = callers
-        self._calls: dict[Wait, None] = {}
+        self._calls: dict[Wait, Flight] = {}
         """Calls in flight, for the drain."""
         self._lasting: dict[Wait, None] = {}
         """Subscriptions, which have nothing to finish."""
@@ -144,7 +147,7 @@ class StreamableHttp:
             return False
         fields = b"" if origin is None else cors.fields(self.policy, origin)
         flight = Flight(self._calls, calls, self._answer, exchange, wait, namespace, session, id, fields)
-        self._calls[wait] = None
+        self._calls[wait] = flight
         calls.add(request.address)
         taken = False
         try:
@@ -274,7 +277,7 @@ class StreamableHttp:
         era = Era.LEGACY if headers is None else Era.MODERN
         lasting = message.method == "subscriptions/listen"
         bound = self._bounds.streams if lasting else self._bounds.calls
-        flight = Flight(self._calls, bound, self._answer, exchange, wait, namespace, session, id, fields)
+        flight = Flight(self._calls, bound, self._answer, exchange, wait, namespace, session, id, fields, back)
         try:
             flight.enter()
         except GatewayError as problem:
@@ -344,7 +347,7 @@ class StreamableHttp:
             return
         wait = Wait()
         calls, session, id = self._bounds.calls, caller.session, entry.id
-        flight = Flight(self._calls, calls, self._answer, exchange, wait, namespace, session, id, b"")
+        flight = Flight(self._calls, calls, self._answer, exchange, wait, namespace, session, id, b"", back)
         try:
             flight.enter()
         except GatewayError as problem:
@@ -388,6 +391,10 @@ class StreamableHttp:
             raise InvalidRequest("the header Mcp-Session-Id is missing")
         self._sessions.close(self._sessions.find(id.decode("latin-1"), namespace.name, ANONYMOUS))
         await exchange.respond(200, b"", fields)
+
+    async def open_silent(self) -> None:
+        """Begin the event streams of calls that are silent for ``stream_after`` seconds; for ever."""
+        await open_silent(self._calls, lambda: self.stream_after)
 
     def end_streams(self, problem: GatewayError) -> None:
         """End every stream of what servers say outside calls, and every subscription."""

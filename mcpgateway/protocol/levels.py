@@ -11,6 +11,11 @@ LEVELS: Final = {
 """Every level with its rank, the most verbose first."""
 
 
+def louder(one: str, other: str | None) -> str:
+    """The more verbose of two keys of `LEVELS`, of which the second may be absent."""
+    return one if other is None or passes(other, one) else other
+
+
 def passes(level: str | None, least: str) -> bool:
     """Whether a message of a level is for who asked for ``least``, a key of `LEVELS`.
 

@@ -43,6 +43,7 @@ class _Waiter:
     alone: bool
     initialize: Raw | None
     hears: bool
+    listens: bool
     slot: Slot | None = None
     problem: ServerError | None = None
     settled: trio.Event = attrs.field(factory=trio.Event)
@@ -91,26 +92,39 @@ class Leases:
         if self._waiters:
             self.serve_waiters()
 
-    async def acquire(self, key: LinkKey, *, alone: bool, initialize: Raw | None, hears: bool) -> Slot:
+    def leave(self, slot: Slot, *, close: bool = False) -> None:
+        """`release` for a subscription."""
+        slot.listens -= 1
+        if not (slot.listens or slot.calls):
+            slot.idle_since = trio.current_time()
+        if close:
+            self._links.retire_soon(slot)
+        if self._waiters:
+            self.serve_waiters()
+
+    async def acquire(
+        self, key: LinkKey, *, alone: bool, initialize: Raw | None, hears: bool, listens: bool = False
+    ) -> Slot:
         """See `mcpgateway.servers.server.Server.acquire`."""
-        if self.calls + len(self._waiters) >= self.terms.max_calls:
+        if not listens and self.calls + len(self._waiters) >= self.terms.max_calls:
             raise TooBusy(
                 f"server {self._name!r}: {self.terms.max_calls} calls are with it already (servers[…].max_calls)"
             )
-        slot = self._grant(key, alone, initialize, hears)
+        give_back = self.leave if listens else self.release
+        slot = self._grant(key, alone, initialize, hears, listens)
         if slot is None:
             self._make_room()
-            slot = await self._wait(_Waiter(key, alone, initialize, hears))
+            slot = await self._wait(_Waiter(key, alone, initialize, hears, listens))
         if slot.link is None:
             try:
                 problem = await self._links.settled(slot)
             except BaseException:
-                self.release(slot)
+                give_back(slot)
                 raise
             if problem is not None:
-                self.release(slot)
+                give_back(slot)
                 raise self._links.again(problem, key.era)
-        if not slot.alone and not slot.leaving:
+        if not (listens or slot.alone or slot.leaving):
             self._free[key] = slot
         return slot
 
@@ -129,7 +143,7 @@ class Leases:
                 await waiter.settled.wait()
         except BaseException:
             if waiter.slot is not None:  # granted after it was cancelled, and before it could say so
-                self.release(waiter.slot)
+                (self.leave if waiter.listens else self.release)(waiter.slot)
             raise
         finally:
             self._waiters.pop(waiter, None)
@@ -150,11 +164,11 @@ class Leases:
     def grant_own(self, key: LinkKey) -> Slot | None:
         """Lease a link for the gateway's own sake; ``None`` if there is no room for it now."""
         try:
-            return self._grant(key, False, None, True)
+            return self._grant(key, False, None, True, False)
         except ServerError:
             return None
 
-    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None, hears: bool) -> Slot | None:
+    def _grant(self, key: LinkKey, alone: bool, initialize: Raw | None, hears: bool, listens: bool) -> Slot | None:
         """Lease a link, which may have to be made first; ``None`` if the call has to wait."""
         if self._ended:
             raise NotTried(self._name, "is not running")
@@ -163,13 +177,17 @@ class Leases:
         exclusive, single = isolation is Isolation.EXCLUSIVE, isolation in SINGLE
         if key.pooled and isolation is Isolation.SESSION:
             single = False
-        match decide(self._links.slots, key, alone=alone, max=places, exclusive=exclusive, single=single):
+        slots = self._links.slots
+        match decide(slots, key, alone=alone, max=places, exclusive=exclusive, single=single, listens=listens):
             case Queue():
                 return None
             case Use(slot):
                 pass
             case Open(evict):
                 slot = self._open(key, initialize, evict, hears=hears)
+        if listens:
+            slot.listens += 1
+            return slot
         slot.calls += 1
         self.calls += 1
         slot.alone = (alone or exclusive) and not single
@@ -184,17 +202,18 @@ class Leases:
 
     def serve_waiters(self) -> None:
         """Lease what has become free to those who wait, in their order."""
-        in_vain: set[tuple[LinkKey, bool]] = set()
+        in_vain: set[tuple[LinkKey, bool, bool]] = set()
         for waiter in list(self._waiters):
-            if (waiter.key, waiter.alone) in in_vain:
+            wish = (waiter.key, waiter.alone, waiter.listens)
+            if wish in in_vain:
                 continue
             try:
-                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize, waiter.hears)
+                waiter.slot = self._grant(waiter.key, waiter.alone, waiter.initialize, waiter.hears, waiter.listens)
             except ServerError as problem:
                 waiter.problem = problem
             else:
                 if waiter.slot is None:
-                    in_vain.add((waiter.key, waiter.alone))
+                    in_vain.add(wish)
                     continue
             del self._waiters[waiter]
             waiter.settled.set()

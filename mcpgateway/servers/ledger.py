@@ -61,9 +61,13 @@ class Slot:
     give_up: Callable[[], None] | None = None
     """Ends the call that has the link to itself, which only waits for its client, since ``idle_since``."""
     level: str | None = None
-    """The log level that its server was last told for calls that want logs of their own."""
+    """The most verbose log level that calls on it wanted for themselves, …"""
+    sessions_level: str | None = None
+    """… and that the sessions which share it want; its server was told the more verbose of the two."""
     problem: ServerError | None = None
     """Why it could not be made."""
+    listens: int = 0
+    """Subscriptions on it, which keep no call from it."""
 
     @property
     def usable(self) -> bool:
@@ -73,7 +77,7 @@ class Slot:
     @property
     def spare(self) -> bool:
         """Whether closing it takes nothing from anybody: idle, not listened to, and no session's state hangs on it."""
-        if self.calls or self.kept or self.link is None or self.leaving:
+        if self.calls or self.listens or self.kept or self.link is None or self.leaving:
             return False
         return not self.key.sessional or not self.link.negotiated.stateful
 
@@ -110,9 +114,16 @@ def resolve(isolation: Isolation, *, local: bool, era: Era) -> Isolation:
 
 
 def decide(
-    slots: Iterable[Slot], key: LinkKey, *, alone: bool, max: int | None, exclusive: bool, single: bool
+    slots: Iterable[Slot],
+    key: LinkKey,
+    *,
+    alone: bool,
+    max: int | None,
+    exclusive: bool,
+    single: bool,
+    listens: bool = False,
 ) -> Decision:
-    """Which link a call with this key gets.
+    """Which link a call with this key gets, or with ``listens`` a subscription: that shares one with whatever is on it.
 
     ``alone`` calls need a link without other calls; ``exclusive`` makes every call such a one; ``single`` allows one
     link per key (isolation ``shared`` and ``session``), on which even ``alone`` calls meet.
@@ -129,8 +140,8 @@ def decide(
                 mine.append(slot)
         elif slot.spare and (idle is None or slot.idle_since < idle.idle_since):
             idle = slot
-    lone = (alone or exclusive) and not single
-    fit = [slot for slot in mine if not (slot.calls if lone else slot.alone)]
+    lone = (alone or exclusive) and not (single or listens)
+    fit = mine if listens else [slot for slot in mine if not (slot.calls if lone else slot.alone)]
     if fit:
         made = [slot for slot in fit if slot.link is not None]
         return Use((made or fit)[-1 if lone else 0])

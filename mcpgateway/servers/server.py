@@ -123,10 +123,11 @@ class Server:
             handshake=self.initialize_params(EMPTY),
             random=random,
         )
-        self.kept = Kept(self._carrier, lambda key: relinked(self, key))
+        self.kept = Kept(self.carrier, lambda key: relinked(self, key))
         self._leases = Leases(config.name, self._links, self._terms(), self.initialize_params)
         self.take = self._leases.take
         self.release = self._leases.release
+        self.leave = self._leases.leave
         self._probing = trio.Lock()
         self._stopped = False
 
@@ -275,9 +276,9 @@ class Server:
 
     def is_linked(self, key: LinkKey) -> bool:
         """Whether a plain call of this key finds a link that is there."""
-        return self._carrier(key) is not None
+        return self.carrier(key) is not None
 
-    def _carrier(self, key: LinkKey) -> Slot | None:
+    def carrier(self, key: LinkKey) -> Slot | None:
         """The link on which plain calls of a key meet."""
         free = self._links.free.get(key)
         if free is not None:
@@ -288,12 +289,19 @@ class Server:
     # ---- leases ------------------------------------------------------------------------------------------------------
 
     async def acquire(
-        self, key: LinkKey, *, alone: bool = False, initialize: Raw | None = None, hears: bool = True
+        self,
+        key: LinkKey,
+        *,
+        alone: bool = False,
+        initialize: Raw | None = None,
+        hears: bool = True,
+        listens: bool = False,
     ) -> Slot:
         """Lease a link, having one made or waiting for one as the isolation says; give it back with `release`.
 
         ``initialize`` are the raw params of the handshake to make a legacy link with; the gateway's own by default.
         ``hears`` is that of the `Offer`: false where the session is to be the client's own.
+        ``listens`` is for subscriptions, which share a link with whatever is on it: give it back with `leave`.
         Calls that wait are served first come, first served; none overtakes another that could have had its link.
         While the server has just failed, a call waits for up to `mcpgateway.servers.health.PATIENCE` seconds.
 
@@ -304,7 +312,7 @@ class Server:
         self._refuse_if_known(key.era)
         await self.health.sit_out()
         self._refuse_if_known(key.era)  # what is known may have changed meanwhile
-        return await self._leases.acquire(key, alone=alone, initialize=initialize, hears=hears)
+        return await self._leases.acquire(key, alone=alone, initialize=initialize, hears=hears, listens=listens)
 
     def end_owner(self, owner: str) -> None:
         """Close the links that belong to a client session that has ended, those in the making included."""

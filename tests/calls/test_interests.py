@@ -14,13 +14,16 @@ from mcpgateway.calls.namespace import Namespace
 from mcpgateway.config.model import InProcessServer, Isolation, Links
 from mcpgateway.errors import JSON, CallCancelled, InvalidParams, MethodNotFound, ServerTimeout, TooBusy
 from mcpgateway.gateway import Gateway
-from mcpgateway.jsonrpc import Message
+from mcpgateway.jsonrpc import Message, members_of, value_of
+from mcpgateway.protocol import envelope
+from mcpgateway.protocol.levels import passes
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.sessions.interests import MAX_SUBSCRIPTIONS, MAX_URI
 from mcpgateway.testing.fixture_server import FixtureServer
 from mcpgateway.wire.waiting import Wait
 from tests.calls.doubles import Collecting, ask, gateway_of, legacy, modern, result, session_of, space, use
+from tests.calls.inquirer import asking
 from tests.calls.newsroom import Newsroom, listening, newsroom, room, says
 from tests.servers.doubles import Counting
 
@@ -359,6 +362,52 @@ class Chatty(Newsroom):
             jsonrpc.notification("notifications/message", {"level": level, "data": 1}) for level in ("debug", "alert")
         ]
         return [*logs, *FixtureServer.call_tool(self, call)]  # type: ignore[arg-type]  # an Incoming
+
+
+class Levelled(Newsroom):
+    """Logs at two levels before it answers a call, unless it was told to be more quiet."""
+
+    name = "a"
+    least = "debug"
+
+    def handle(self, message: Message) -> list[Message]:
+        if message.method == SET_LEVEL:
+            self.least = str(value_of(members_of(message.params)["level"]))
+        answers = super().handle(message)
+        if message.method != "tools/call":
+            return answers
+        told = [level for level in ("debug", "error") if passes(level, self.least)]
+        return [*(jsonrpc.notification("notifications/message", {"level": each}) for each in told), *answers]
+
+
+async def logs(namespace: Namespace, caller: Caller, wanted: str | None = None) -> list[JSON]:
+    """The levels of what a client reads of a call; a modern one says what it wants."""
+    back = Collecting()
+    meta = {} if wanted is None else {"_meta": {envelope.LOG_LEVEL: wanted}}
+    await ask(namespace, caller, "tools/call", {"name": "echo", **meta}, back=back)
+    return [value_of(members_of(message.params)["level"]) for message in back.messages]
+
+
+@pytest.mark.requirement("bridge.logging.modern-to-legacy")
+@pytest.mark.parametrize("capabilities", [b"{}", b'{"roots":{}}'], ids=["a link that is there", "a link to be made"])
+async def test_on_a_link_that_both_eras_share_nobody_silences_the_other(
+    capabilities: bytes, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = Counting("a", Levelled, eras={Era.LEGACY})
+    async with asking(adapter) as gateway:
+        namespace, both = space(gateway, "a"), ["debug", "error"]
+        (caller,) = sessions(gateway, namespace, 1, capabilities)
+        client = modern(capabilities)
+        await level(namespace, caller, "debug")
+        assert await logs(namespace, client, "error") == ["error"]
+        assert await logs(namespace, caller) == both
+        assert await logs(namespace, client, "debug") == both
+        await level(namespace, caller, "error")
+        assert await logs(namespace, client, "debug") == both
+
+        assert await logs(namespace, caller) == ["error"]
+        assert await logs(namespace, client) == []
+        assert sum(bool(room(adapter, link).asked("tools/call")) for link in range(len(adapter.links))) == 1
 
 
 async def test_logs_of_a_call_stay_on_its_stream_and_keep_to_the_sessions_level(

@@ -117,6 +117,7 @@ async def test_a_merged_namespace_offers_what_the_servers_of_both_eras_have(
 # ---- calls -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.requirement("bridge.envelope.legacy-to-modern")
 @BOTH_NAMESPACES
 async def test_a_call_goes_out_with_what_the_session_says_of_its_client(
     name: str, autojump_clock: trio.testing.MockClock
@@ -155,6 +156,7 @@ async def test_who_the_client_says_it_is_goes_along(autojump_clock: trio.testing
     assert [meta_of(message)[CLIENT_INFO] for message in prompts] == [info, info]
 
 
+@pytest.mark.requirement("bridge.result.legacy-to-modern")
 async def test_everything_listed_is_used_in_a_merged_namespace_of_both_eras(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -249,6 +251,7 @@ async def test_a_raw_namespace_passes_cursors_on(autojump_clock: trio.testing.Mo
     assert value_of(members_of(seen.params)["cursor"]) == "é 1"
 
 
+@pytest.mark.requirement("bridge.errors.legacy-to-modern")
 async def test_an_error_is_the_servers_in_words_that_the_client_knows(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
@@ -288,6 +291,7 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(name: str, autojump_c
         assert library_of(adapter).cancelled == ["it"]
 
 
+@pytest.mark.requirement("bridge.handshake.legacy-to-modern")
 async def test_notifications_that_no_modern_server_knows_stay_here(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:

@@ -30,7 +30,7 @@ HTTP = HttpServer("a", url="http://a/mcp")
 CROSSES = pytest.mark.parametrize("path", ["a", ""])
 
 
-@pytest.mark.requirement("5.modern-client")
+@pytest.mark.requirement("5.modern-client", "bridge.result.modern-to-legacy")
 @CROSSES
 async def test_a_plain_call_crosses_and_its_result_is_a_modern_one(
     path: str, autojump_clock: trio.testing.MockClock
@@ -50,6 +50,7 @@ async def test_a_plain_call_crosses_and_its_result_is_a_modern_one(
     assert b"io.modelcontextprotocol" not in bytes(seen.params or b"")
 
 
+@pytest.mark.requirement("bridge.envelope.modern-to-legacy")
 async def test_what_the_gateway_knows_nothing_of_survives(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a", eras=LEGACY)) as gateway:
         await gateway.ready()

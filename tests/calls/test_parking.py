@@ -115,7 +115,7 @@ async def test_progress_and_logs_go_to_whoever_is_there_under_its_own_token(
     assert seen == [[(progress, b'"one"')], [(progress, b"2"), (log, b"")], []]
 
 
-@pytest.mark.requirement("bridge.capability-gate.modern-to-legacy", "5.bad")
+@pytest.mark.requirement("bridge.capability-gate.modern-to-legacy", "5.bad", "bridge.ping.modern-to-legacy")
 async def test_what_the_client_did_not_declare_it_is_not_asked(autojump_clock: trio.testing.MockClock) -> None:
     adapter = inquirer()
     url: JSON = {"method": "elicitation/create", "params": {"mode": "url", "url": "https://x.example", "message": "m"}}
@@ -236,6 +236,24 @@ async def test_answers_of_the_wrong_shape_are_refused_and_may_be_given_again(
     assert answers(done) == [ACCEPTED]
 
 
+@pytest.mark.requirement("5.bad")
+async def test_answers_to_what_was_not_asked_are_nobodys_and_what_is_missing_is_asked_again(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = inquirer()
+    async with asking(adapter) as gateway:
+        asked = quiz(space(gateway, "a"), [form("a"), form("b")])
+        await asked.send()
+        again = await asked.send({"a": ACCEPTED, "odd": {"action": "perhaps"}})
+        assert (again["resultType"], list(asked.questions)) == ("input_required", ["b"])
+        nothing = await asked.send({})
+        assert (nothing["resultType"], list(asked.questions)) == ("input_required", ["b"])
+        done = await asked.send({"a": {"action": "cancel"}, "b": ACCEPTED})
+        assert answers(done) == [ACCEPTED, ACCEPTED]
+        assert len(hosts(adapter)[-1].answers) == 2
+        assert (parking(gateway).parked, parking(gateway).running) == (0, 0)
+
+
 # ---- ends ------------------------------------------------------------------------------------------------------------
 
 
@@ -301,6 +319,28 @@ async def test_a_server_that_dies_while_its_client_is_away_is_told_to_the_client
         with pytest.raises(ServerUnavailable, match="fell over"):
             await asked.send({"name": ACCEPTED})
         assert parking(gateway).parked == 0
+
+
+@pytest.mark.requirement("5.bad")
+@EITHER
+async def test_a_server_that_dies_under_one_parked_call_takes_no_other_along(
+    config: HttpServer | InProcessServer, autojump_clock: trio.testing.MockClock
+) -> None:
+    adapter = inquirer()
+    async with asking(adapter, configs={"a": config}) as gateway:
+        one, two = [quiz(space(gateway, "a"), [NAME]) for _ in range(2)]
+        await one.send()
+        doomed = adapter.links[-1]
+        await two.send()
+        doomed.crash("fell over")
+        await settle()
+        await use(space(gateway, "a"), modern(), "echo")
+        assert answers(await two.send({"name": ACCEPTED})) == [ACCEPTED]
+        with pytest.raises(ServerUnavailable, match="fell over"):
+            await one.send({"name": ACCEPTED})
+        assert (parking(gateway).parked, parking(gateway).running) == (0, 0)
+        (server,) = gateway.statistics().servers
+        assert not any(link.in_flight for link in server.links)
 
 
 async def test_a_reply_that_needs_no_answer_any_more_waits_for_its_client(

@@ -15,6 +15,7 @@ from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Reply
 from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, united
 from mcpgateway.catalog.naming import Target
+from mcpgateway.config.model import InProcessServer, Isolation, Links
 from mcpgateway.demo.server import Tool
 from mcpgateway.errors import JSON, CallEnded, ClientGone, MethodNotFound, ShuttingDown
 from mcpgateway.gateway import Gateway
@@ -35,6 +36,7 @@ from tests.calls.doubles import (
     names,
     result,
     space,
+    use,
 )
 from tests.servers.doubles import Counting
 
@@ -393,3 +395,28 @@ async def test_listings_say_that_they_may_be_listened_to(autojump_clock: trio.te
         assert isinstance(offered, dict)
         assert offered["tools"] == {"listChanged": True}
         assert names(await ask(space(gateway), modern(), "prompts/list"), "prompts") == ["a_greet", "b_greet"]
+
+
+async def test_clients_that_listen_keep_no_call_from_a_server_whose_links_take_one_at_a_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = honours("a")
+    alone = InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE, links=Links(max=1))
+    async with gateway_of(adapter, configs={"a": alone}) as gateway, trio.open_nursery() as nursery:
+        await gateway.ready()
+        listeners = [Listener() for _ in range(3)]
+        for listener in listeners:
+            nursery.start_soon(listener.listen, gateway, {"toolsListChanged": True})
+        await trio.testing.wait_all_tasks_blocked()
+        assert await use(space(gateway), modern(), "a_echo", text="hi")
+        link, server = link_to(adapter)
+        for listening in server.listening:
+            link.send(server.about(listening, "tools/list_changed"))
+        await trio.testing.wait_all_tasks_blocked()
+        for listener in listeners:
+            assert [method for method, _ in listener.heard] == ["subscriptions/acknowledged", "tools/list_changed"]
+            listener.wait.end(ClientGone("closed"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert (adapter.most, [listener.ended for listener in listeners]) == (1, [True] * 3)
+        await trio.sleep(1000)
+        assert link.statistics().in_flight == 0

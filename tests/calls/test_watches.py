@@ -16,13 +16,14 @@ from mcpgateway.adapters.base import Reply
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.config.model import Config, EraPolicy, InProcessServer, Isolation, Links, StdioServer
 from mcpgateway.demo.server import BOTH
-from mcpgateway.errors import JSON, GatewayError, InvalidParams, MethodNotFound
+from mcpgateway.errors import JSON, CallCancelled, GatewayError, InvalidParams, MethodNotFound
 from mcpgateway.gateway import Gateway
 from mcpgateway.jsonrpc import Message, members_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
-from tests.calls.doubles import Library, ask, gateway_of, legacy, library, names, result, space, use
+from mcpgateway.wire.waiting import Wait
+from tests.calls.doubles import Library, ask, gateway_of, legacy, library, names, result, space
 from tests.calls.newsroom import Newsroom, listening
 from tests.calls.seminar import EVERYTHING, MODERN_ONLY, opened
 from tests.servers.doubles import Counting
@@ -203,18 +204,74 @@ async def test_a_server_that_sleeps_until_it_is_used_is_listened_to_from_then_on
             assert stream.methods == ["tools/list_changed"]
 
 
-async def test_where_calls_have_their_links_alone_none_is_taken_to_listen(
+ALONE = InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE, links=Links(max=1))
+
+
+@pytest.mark.requirement("bridge.changes.legacy-to-modern")
+async def test_where_calls_have_their_links_alone_one_of_them_is_listened_to_beside_its_call(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     adapter = radio()
-    alone = InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE, links=Links(max=1))
-    async with gateway_of(adapter, configs={"a": alone}) as gateway:
+    async with gateway_of(adapter, configs={"a": ALONE}) as gateway, trio.open_nursery() as nursery:
         await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
-        async with listening(gateway, namespace, caller):
-            assert await use(namespace, caller, "echo", text="hi")
-        assert on_air(adapter).history == []
+        slow = {"name": "slow", "arguments": {"name": "s"}}
+        async with listening(gateway, namespace, caller) as stream:
+            for _ in range(2):
+                nursery.start_soon(ask, namespace, caller, "tools/call", slow)
+                await trio.testing.wait_all_tasks_blocked()
+            await tells(adapter, "tools/list_changed")
+            assert stream.methods == ["tools/list_changed"]
+            statistics = gateway.statistics().servers[0]
+            assert (len(on_air(adapter).slow), statistics.waiting) == (1, 1)
+            for _ in range(2):
+                await answered(adapter)
+            await subscribe(namespace, caller)
+            await tells(adapter, "resources/updated", uri=BOOK)
+            assert stream.methods == ["tools/list_changed", "resources/updated"]
+        assert on_air(adapter).history == ["+", "+1", "-"]
+        assert adapter.most == 1
+
+
+async def answered(adapter: Counting) -> None:
+    """Have the slow call answered that there is."""
+    host = on_air(adapter)
+    for call in list(host.slow.values()):
+        del host.slow[call.id]
+        adapter.links[-1].send(host.reply(call, {"content": []}))
+    await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_call_given_up_takes_the_link_along_that_was_listened_to_and_nothing_is_lost(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    adapter = radio()
+    async with gateway_of(adapter, configs={"a": ALONE}) as gateway, trio.open_nursery() as nursery:
+        await gateway.ready()
+        namespace = space(gateway, "a")
+        caller = await opened(gateway, namespace)
+        await subscribe(namespace, caller)
+        async with listening(gateway, namespace, caller) as stream:
+            wait, before = Wait(), len(adapter.links)
+            nursery.start_soon(_given_up, namespace, caller, wait)
+            await trio.testing.wait_all_tasks_blocked()
+            wait.end(CallCancelled("enough"))
+            await trio.sleep(5)
+            assert len(adapter.links) == before + 1
+            assert uris(*on_air(adapter).open.values()) == "1"
+            assert sorted(stream.methods) == [
+                "prompts/list_changed",
+                "resources/list_changed",
+                "resources/updated",
+                "tools/list_changed",
+            ]
+            assert adapter.most == 1
+
+
+async def _given_up(namespace: Namespace, caller: Caller, wait: Wait) -> None:
+    with pytest.raises(CallCancelled):
+        await ask(namespace, caller, "tools/call", {"name": "slow", "arguments": {"name": "s"}}, wait=wait)
 
 
 # ---- resources -------------------------------------------------------------------------------------------------------

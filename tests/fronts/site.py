@@ -216,11 +216,12 @@ async def site(
     urls: Mapping[str, str] | None = None,
     shutdown_timeout: float = 1.0,
     era: EraPolicy = EraPolicy.AUTO,
+    guard: float = GUARD,
     **options: Any,
 ) -> AsyncIterator[Site]:
     """A gateway that serves over HTTP, by default with one server ``one`` that speaks both eras.
 
-    ``urls`` are servers that are reached over HTTP.
+    ``urls`` are servers that are reached over HTTP; ``guard`` is for tests in which time goes by at will.
     """
     servers = servers if servers is not None else {} if urls else adapters("one")
     reached = {name: HttpServer(name, url=url) for name, url in (urls or {}).items()}
@@ -235,7 +236,7 @@ async def site(
     gateway = Gateway(config, servers)
     service = Service(gateway)
     stop = trio.Event()
-    with trio.fail_after(GUARD):
+    with trio.fail_after(guard):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(partial(service.run, stop=stop))
             await gateway.ready()

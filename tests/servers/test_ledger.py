@@ -112,6 +112,31 @@ def test_links_that_are_exclusive(slots: list[Slot], expected: str) -> None:
     assert said(decide(slots, A, alone=False, max=2, exclusive=True, single=False), slots) == expected
 
 
+@pytest.mark.parametrize("exclusive", [False, True])
+@pytest.mark.parametrize(
+    ("slots", "expected"),
+    [
+        ([], "open"),
+        ([slot(M)], "use 0"),
+        ([slot(M, 1, alone=True), slot(M)], "use 0"),
+        ([slot(M, 1, alone=True, making=True), slot(M, 1, alone=True)], "use 1"),
+        ([slot(M, leaving=True), slot(A)], "evict 1"),
+        ([slot(A, 1), slot(A, 1)], "queue"),
+    ],
+)
+def test_a_subscription_shares_a_link_with_whatever_is_on_it(slots: list[Slot], expected: str, exclusive: bool) -> None:
+    decision = decide(slots, M, alone=False, max=2, exclusive=exclusive, single=False, listens=True)
+    assert said(decision, slots) == expected
+
+
+def test_a_link_with_a_subscription_is_for_every_call_of_its_key_and_makes_no_room_for_others() -> None:
+    listened = slot(M)
+    listened.listens = 1
+    assert said(decide([listened], M, alone=False, max=1, exclusive=True, single=False), [listened]) == "use 0"
+    assert said(decide([listened], A, alone=False, max=1, exclusive=True, single=False), [listened]) == "queue"
+    assert surplus([listened], min=0, idle_before=9) == []
+
+
 @pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(
     ("slots", "expected"),

@@ -415,6 +415,52 @@ async def test_a_caller_who_gives_up_leaves_the_link_to_the_next(autojump_clock:
         server.release(slot)
 
 
+async def test_a_subscription_waits_for_a_link_and_keeps_it_but_not_from_calls(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    config = pipe_config(Isolation.EXCLUSIVE, max=1, acquire_timeout=3.0, min=0, idle_timeout=4.0)
+    adapter = Counting()
+    async with running(adapter, attrs.evolve(config, max_calls=1)) as server, trio.open_nursery() as nursery:
+        log: list[object] = []
+        nursery.start_soon(hold, server, LEGACY, 2, log)
+        await trio.testing.wait_all_tasks_blocked()
+        began = trio.current_time()
+        listening = await server.acquire(MODERN, listens=True)
+        assert trio.current_time() - began == 2
+        another = await server.acquire(MODERN, listens=True)
+        lone = await server.acquire(MODERN)
+        assert listening is another is lone
+        server.leave(another)
+        with pytest.raises(TooBusy, match="1 calls are with it already"):
+            await server.acquire(MODERN)
+        server.release(lone)
+        assert server.take(MODERN) is None  # calls come one at a time all the same
+        with pytest.raises(TooBusy, match="no link became free within 3 s"):
+            await server.acquire(LEGACY)
+        await trio.sleep(60)
+        assert len(adapter.open) == 1
+        server.leave(listening)
+        server.release(await server.acquire(LEGACY))
+
+
+async def test_a_subscription_that_gets_no_link_leaves_none(autojump_clock: trio.testing.MockClock) -> None:
+    adapter = TakesItsTime()
+    async with running(adapter, pipe_config(Isolation.EXCLUSIVE, max=1), lazy=True) as server:
+        with trio.move_on_after(2):
+            await server.acquire(MODERN, listens=True)
+        slot = await server.acquire(MODERN)
+        assert (slot.calls, slot.listens) == (1, 0)
+        with trio.move_on_after(2):
+            await server.acquire(LEGACY, listens=True)
+        assert server.statistics().waiting == 0
+        server.release(slot)
+        adapter.links[0].crash("restarts")
+        adapter.dead = True
+        with pytest.raises(ServerUnavailable):
+            await server.acquire(MODERN, listens=True)
+        assert server.statistics().links == ()
+
+
 async def test_a_waiter_who_gives_up_loses_its_place_and_no_link(autojump_clock: trio.testing.MockClock) -> None:
     log: list[object] = []
     config = pipe_config(Isolation.EXCLUSIVE, max=1)

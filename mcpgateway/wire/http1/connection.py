@@ -355,6 +355,16 @@ class Connection:
         self._beaten = trio.Event()
         return True
 
+    def slip(self, data: bytes) -> None:
+        """Send beside whoever answers, which is not writing now."""
+        try:
+            self.transport.put(data)
+        except TransportBroken:
+            return  # whoever writes next is told
+        if self.transport.stuck and self._beaten is None:
+            self._beaten = trio.Event()
+            self._server.adopt(self.flush_beat)
+
     async def flush_beat(self) -> None:
         """Wait until a beat is with the kernel; close on a client that does not even read that in time.
 

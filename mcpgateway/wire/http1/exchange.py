@@ -96,17 +96,27 @@ class Exchange:
         framing = b"Transfer-Encoding: chunked\r\n" if self._chunked else b""
         self._head = b"".join((_status_line(status), _date(), headers, framing, self._connection.tail(request)))
 
+    def open(self, headers: bytes, data: bytes, *, beat: bytes) -> None:
+        """`stream` and the first `write`, from beside whoever is to answer and has nothing to say yet.
+
+        Never waits or raises: that nobody is there any more is found by whoever writes next.
+        """
+        self.stream(200, headers, beat=beat)
+        head, self._head = self._head, b""
+        self._connection.slip(head + self._piece(data))
+
+    def _piece(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked and data else data
+
     async def write(self, data: bytes, *, last: bool = False) -> None:
         """Send a piece, and with ``last`` the end of the response in the same ``send``."""
         head, self._head = self._head, b""
         if self.request.method == b"HEAD":
             data, piece = b"", b""
-        elif self._chunked:
-            piece = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            if last:
-                piece += b"0\r\n\r\n"
         else:
-            piece = data
+            piece = self._piece(data)
+            if last and self._chunked:
+                piece += b"0\r\n\r\n"
         if last:
             self.finished = True
             self._connection.streaming = None
@@ -118,9 +128,8 @@ class Exchange:
         transport = self._connection.transport
         if self._head or self.finished:
             return
-        beat = self._beat
         try:
-            transport.put(b"%x\r\n%b\r\n" % (len(beat), beat) if self._chunked else beat)
+            transport.put(self._piece(self._beat))
         except TransportBroken:
             pass  # whoever writes next is told
 

@@ -260,6 +260,57 @@ async def test_what_comes_while_a_beat_is_not_read_comes_behind_it(kind: str, mo
         assert answer(await peer.take()).body == BIG + b"end"
 
 
+EVENTS: Final = b"Content-Type: text/event-stream\r\n"
+
+
+async def test_a_stream_begins_beside_whoever_will_answer(kind: str, mock_clock: MockClock) -> None:
+    opened: list[Exchange] = []
+    speak = trio.Event()
+
+    async def handler(request: HttpRequest, exchange: Exchange) -> None:
+        opened.append(exchange)
+        await speak.wait()
+        await exchange.write(b"data: x\n\n", last=True)
+
+    async with serving(kind, handler) as site:
+        site.nursery.start_soon(site.server.beat, 15.0)
+        peer = await site.dial()
+        await peer.send(GET)
+        opened[0].open(EVENTS, b"id: 1\n\n", beat=b":\n\n")
+        data = await peer.take()
+        assert data.endswith(b"id: 1\n\n\r\n")
+        await pass_time(mock_clock, 15.5)
+        speak.set()
+        data += await peer.take()
+        assert answer(data).body == b"id: 1\n\n:\n\ndata: x\n\n"
+
+
+async def test_a_stream_that_is_begun_for_a_client_that_does_not_read_holds_nobody_up(
+    kind: str, mock_clock: MockClock
+) -> None:
+    opened: list[Exchange] = []
+    speak = trio.Event()
+
+    async def handler(request: HttpRequest, exchange: Exchange) -> None:
+        opened.append(exchange)
+        await speak.wait()
+        await exchange.write(b"end", last=True)
+
+    async with serving(kind, handler, Limits(write_timeout=30)) as site:
+        reader, stalled, gone = [await site.dial() for _ in range(3)]
+        for peer in (reader, stalled, gone):
+            await peer.send(GET)
+        gone.close()
+        await wait_all_tasks_blocked()
+        for exchange in opened:
+            exchange.open(EVENTS, BIG, beat=b":\n\n")
+        speak.set()
+        assert answer(await reader.take()).body == BIG + b"end"
+        for _ in range(100):
+            await pass_time(mock_clock, 1)
+        assert len(site.server.connections) == 1  # the reader's
+
+
 async def test_a_silent_stream_that_nobody_reads_ends(kind: str, mock_clock: MockClock) -> None:
     """Nothing is sent but the beat: once even that does not go out for ``write_timeout``, the client is given up."""
     gone: list[float] = []
