@@ -344,6 +344,7 @@ class Gateway:
             lazy=isinstance(config, StdioServer) and children > self.config.lazy_above,
             heard=self.changes.heard,
             relinked=self.changes.relinked,
+            arrived=self.changes.renewals.arrived,
         )
 
     def _make_namespace(self, plan: Plan) -> Namespace:

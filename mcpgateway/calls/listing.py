@@ -18,7 +18,7 @@ from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.retries import may_be_called_twice
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.catalog.naming import Target
-from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
+from mcpgateway.errors import EraMismatch, GatewayError, InvalidParams, ServerMisbehaved
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.param_headers import MARK, find_invalid
 from mcpgateway.protocol.results import Hints, hints_of, strictest
@@ -178,7 +178,7 @@ async def gather(
     """What several servers list, each fetched by ``fetch``.
 
     A server that has never been up is waited for until ``startup_wait``; every one has ``list_timeout`` to answer, and
-    the ``hurried`` half of it. One that fails costs the others nothing.
+    the ``hurried`` half of it. One that fails costs the others nothing, and is noted to have been missed.
     """
     found: dict[str, T] = {}
     missing: dict[str, str] = {}
@@ -187,6 +187,7 @@ async def gather(
     async def one(server: Server) -> None:
         if not await server.known(startup_wait):
             missing[server.name] = "is still starting"
+            server.missed = True
             return
         hurry = server.name in hurried
         seconds = list_timeout / 2 if hurry else list_timeout
@@ -195,7 +196,9 @@ async def gather(
                 found[server.name] = await fetch(server)
         except GatewayError as problem:
             missing[server.name] = getattr(problem, "reason", problem.message)
+            server.missed |= not isinstance(problem, EraMismatch)  # which no link to come mends
         if scope.cancelled_caught:
+            server.missed = True
             missing[server.name] = f"did not list within {seconds:g} s"
             if hurry:
                 late.add(server.name)

@@ -425,8 +425,7 @@ class MergedNamespace:
         await self._changes.listen(self, caller.session, last_event, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
-        listed = await self._tables.refresh(caller, kind)
-        return None if listed.missing else listed.table.fingerprint
+        return (await self._tables.refresh(caller, kind)).table.fingerprint
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/roots/list_changed":
