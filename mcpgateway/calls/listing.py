@@ -185,25 +185,26 @@ async def gather(
     late: set[str] = set()
 
     async def one(server: Server) -> None:
-        if not await server.known(startup_wait):
-            missing[server.name] = "is still starting"
-            server.missed = True
-            return
-        hurry = server.name in hurried
+        hurry, lacking = server.name in hurried, True
         seconds = list_timeout / 2 if hurry else list_timeout
         try:
+            if not await server.known(startup_wait):
+                missing[server.name] = "is still starting"
+                return
             with trio.move_on_after(seconds * _SHARE) as scope:
                 found[server.name] = await fetch(server)
+                lacking = False
+            if scope.cancelled_caught:
+                missing[server.name] = f"did not list within {seconds:g} s"
+                if hurry:
+                    late.add(server.name)
+                else:
+                    server.health.failed(None, server.timed_out(list_timeout))
         except GatewayError as problem:
             missing[server.name] = getattr(problem, "reason", problem.message)
-            server.missed |= not isinstance(problem, EraMismatch)  # which no link to come mends
-        if scope.cancelled_caught:
-            server.missed = True
-            missing[server.name] = f"did not list within {seconds:g} s"
-            if hurry:
-                late.add(server.name)
-            else:
-                server.health.failed(None, server.timed_out(list_timeout))
+            lacking = not isinstance(problem, EraMismatch)  # which no link to come mends
+        finally:
+            server.missed |= lacking  # also where nobody waits for the listing any more
 
     async with trio.open_nursery() as nursery:
         for server in servers:

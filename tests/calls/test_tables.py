@@ -194,6 +194,24 @@ async def test_a_client_is_told_when_a_server_comes_up_that_its_listing_lacked(
         assert (missing, "late_echo" in after, "late_echo" in before) == ({}, True, False)
 
 
+async def test_a_client_that_gave_up_listing_is_told_when_there_is_something_to_list(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As an AI cloud whose ``call_deadline`` is shorter than a listing waits: it has no list at all."""
+    late = library("late")
+    late.delay = 3.0
+    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+        caller = session_of(gateway, space(gateway), legacy())
+        for seconds in (1.0, 4.0):  # before any link was tried, and while the second link is being made
+            with trio.move_on_after(seconds) as scope:
+                await listed(gateway, caller)
+            assert scope.cancelled_caught
+            assert methods_in(caller) == []
+        await trio.sleep(30)
+        assert methods_in(caller) == ["notifications/tools/list_changed"]
+        assert "late_echo" in (await listed(gateway, caller))[0]
+
+
 async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
