@@ -146,3 +146,13 @@ async def test_a_gateway_that_runs_is_not_run_again(autojump_clock: trio.testing
             await gateway.run()
         await gateway.ready()
         assert [server.state for server in gateway.statistics().servers] == ["ready"]
+
+
+async def test_a_gateway_that_ends_while_servers_start_has_nothing_to_complain_of(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = library("slow")
+    slow.delay = 30.0
+    async with gateway_of(slow):
+        await trio.sleep(1)
+    assert caplog.messages == []

@@ -206,7 +206,7 @@ class Server:
         hears = self.isolation(Era.LEGACY) is not Isolation.SESSION  # where sessions are clients', nobody uses this one
         self._links.begin(slot, Offer(known, self.initialize_params(EMPTY), hears=hears), None)
         problem = await self._links.settled(slot)
-        if problem is not None:
+        if problem is not None and not self._stopped:
             log.warning("%s", problem.message)
             if isinstance(problem, EraMismatch):
                 self.spoken.clear()  # it came back as another version of itself
