@@ -136,6 +136,8 @@ class Gateway:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Run the servers until cancelled; started as soon as they are starting. Close with `aclose` first."""
+        if self._life is not None:
+            raise RuntimeError("this gateway runs already: give Service one made with Gateway(config), which it runs")
         async with trio.open_nursery() as nursery:
             self._life = nursery
             try:
@@ -344,6 +346,7 @@ class Gateway:
             lazy=isinstance(config, StdioServer) and children > self.config.lazy_above,
             heard=self.changes.heard,
             relinked=self.changes.relinked,
+            arrived=self.changes.renewals.arrived,
         )
 
     def _make_namespace(self, plan: Plan) -> Namespace:

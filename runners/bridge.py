@@ -47,7 +47,8 @@ def listens(given: argparse.Namespace, loaded: Loaded) -> bool:
     """
     config = loaded.config
     if not any(upstream.enabled for upstream in config.upstreams):
-        text = "there is no upstream to dial: the bridge needs 'upstreams' (runners.gateway serves clients without)"
+        missing = "none of 'upstreams' is enabled" if config.upstreams else "set MCP_ENDPOINT, or name 'upstreams'"
+        text = f"there is no upstream to dial: {missing} (runners.gateway serves clients without)"
         raise ConfigError([f"{config.source}: {text}" if config.source else text])
     asked = "listen" in loaded.keys or given.host is not None or given.port is not None
     return asked or (config.metrics.enabled and config.metrics.port is None)

@@ -1969,6 +1969,7 @@ PROMISES = (
         "tests/fronts/test_upstream.py::test_it_is_dialled_as_its_clients_were_and_asked_what_clouds_ask",
         "tests/fronts/test_upstream.py::test_clients_of_every_revision_are_served",
         "tests/fronts/test_upstream.py::test_each_upstream_sees_its_own_namespace_under_raw_names",
+        "tests/fronts/test_upstream.py::test_it_is_dialled_when_its_servers_are_there",
         "tests/fronts/test_upstream.py::test_several_agents_may_share_the_socket",
         "tests/fronts/test_upstream.py::test_a_drop_cancels_its_calls_and_costs_nobody_else_anything",
         "tests/real/test_bridge.py::test_the_example_of_000_runs_unchanged_but_for_where_its_ends_are",

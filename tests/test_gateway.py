@@ -137,3 +137,22 @@ async def test_an_errand_that_fails_is_logged_and_harms_nobody(
         await trio.testing.wait_all_tasks_blocked()
         assert "content" in await gateway.call_tool("a_echo")
     assert [record.message for record in caplog.records if record.exc_info] == ["an errand of the gateway failed"]
+
+
+async def test_a_gateway_that_runs_is_not_run_again(autojump_clock: trio.testing.MockClock) -> None:
+    """As where a `Service` is given one that `open_gateway` runs."""
+    async with gateway_of(library("a")) as gateway:
+        with pytest.raises(RuntimeError, match="runs already: give Service one made with"):
+            await gateway.run()
+        await gateway.ready()
+        assert [server.state for server in gateway.statistics().servers] == ["ready"]
+
+
+async def test_a_gateway_that_ends_while_servers_start_has_nothing_to_complain_of(
+    autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    slow = library("slow")
+    slow.delay = 30.0
+    async with gateway_of(slow):
+        await trio.sleep(1)
+    assert caplog.messages == []

@@ -267,6 +267,23 @@ async def test_rules_and_names_change_for_sessions_that_see_a_difference_and_cos
         assert {name: adapter.links for name, adapter in site.adapters.items()} == links
 
 
+async def test_a_server_that_shows_nothing_is_no_news(autojump_clock: trio.testing.MockClock) -> None:
+    """As one that cannot be started: a cloud that is dialled anew for changed tools is left alone."""
+    async with running(config_of(pipe("a"))) as site:
+        gateway = site.gateway
+        caller = session_of(gateway, space(gateway), legacy())
+        before = names(await ask(space(gateway), caller, "tools/list"))
+        down = newsroom("down")
+        down.dead = True
+        async with listening(gateway, space(gateway), caller) as stream:
+            gateway.reconfigure(config_of(pipe("a"), pipe("down")), {"down": down})
+            await trio.sleep(60)
+            assert (stream.methods, names(await ask(space(gateway), caller, "tools/list"))) == ([], before)
+            down.dead = False
+            await trio.sleep(60)
+            assert stream.methods == ["tools/list_changed"]
+
+
 async def test_a_raw_namespace_that_becomes_merged_tells_its_sessions(autojump_clock: trio.testing.MockClock) -> None:
     def config(*servers: str) -> Config:
         return config_of(pipe("a"), pipe("b"), namespaces={"w": NamespaceConfig("w", servers)})

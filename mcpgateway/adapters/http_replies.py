@@ -101,7 +101,9 @@ def session_lost(status: int, body: bytes) -> bool:
     return status == 404 or (status == 400 and _NAMES_SESSION.search(body) is not None)
 
 
-def explain(status: int, headers: Mapping[bytes, bytes], *, speaks: str = "Streamable HTTP") -> str:
+def explain(
+    status: int, headers: Mapping[bytes, bytes], *, speaks: str = "Streamable HTTP (HTTP+SSE is 'type: sse')"
+) -> str:
     """What to do about a response that is not MCP, from a server that should have spoken another transport."""
     if 300 <= status < 400:
         return f"answered with HTTP {status}, a redirect; configure the URL that it leads to"

@@ -60,7 +60,7 @@ class StdioAdapter:
             with trio.move_on_after(self._config.startup_timeout) as startup:
                 await negotiate(link, offer)
             if startup.cancelled_caught:
-                raise ServerUnavailable(self.server, self._too_slow(child))
+                raise ServerUnavailable(self.server, self._too_slow(child, link))
         except GatewayError:
             await link.aclose()
             raise
@@ -76,8 +76,11 @@ class StdioAdapter:
             return self._command
         return attrs.evolve(self._command, path=await self._login_path.path())
 
-    def _too_slow(self, child: Child) -> str:
-        return with_last_words(f"did not shake hands within {self._config.startup_timeout:g} s", child)
+    def _too_slow(self, child: Child, link: PipeLink) -> str:
+        text = f"did not shake hands within {self._config.startup_timeout:g} s"
+        if link.junk:
+            text += ", and wrote on standard output what is no MCP; does it have to be told to use stdio?"
+        return with_last_words(text, child)
 
 
 def _explain(command: Command, problem: OSError) -> str:
@@ -88,6 +91,8 @@ def _explain(command: Command, problem: OSError) -> str:
     if isinstance(problem, FileNotFoundError):
         if shutil.which(name, path=command.environment().get("PATH")) is not None:
             return f"{name} could not be started: the interpreter that its first line names does not exist"
+        if len(name.split()) > 1:
+            return f"command not found: {name}; arguments belong in 'args'"
         return f"command not found: {name}; " + ("is it on PATH?" if "/" not in name else "is the path right?")
     return f"{name} could not be started: {problem.strerror or problem}"
 

@@ -301,7 +301,7 @@ class Changes:
             else:
                 groups[session.namespace, session.caller.capability_set] = None
         for name, capability_set in groups:
-            self.soon(partial(self.renewals.tell_seen, name, capability_set))
+            self.renewals.look(name, capability_set)
 
     def _sees(self, session: Session, server: Server) -> bool:
         if isinstance(session, Listener):

@@ -24,8 +24,11 @@ from mcpgateway.servers.ledger import LinkKey
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 
-_UNREACHED: Final = Raw(b'{"tools":{},"prompts":{},"resources":{}}')
-"""What a server may turn out to offer that was not reached yet: whoever is not told never asks."""
+_UNREACHED: Final = Raw(
+    b'{"tools":{"listChanged":true},"prompts":{"listChanged":true},"resources":{"listChanged":true}}'
+)
+"""What a server may turn out to offer that was not reached yet: whoever is not told never asks. That it is there is
+told as a change, by the gateway itself."""
 
 
 _CARRIED: Final[Mapping[Era, tuple[str, ...]]] = {

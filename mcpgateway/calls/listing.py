@@ -18,7 +18,7 @@ from mcpgateway.calls.call import Dispatcher, era_for
 from mcpgateway.calls.retries import may_be_called_twice
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.catalog.naming import Target
-from mcpgateway.errors import GatewayError, InvalidParams, ServerMisbehaved
+from mcpgateway.errors import EraMismatch, GatewayError, InvalidParams, ServerMisbehaved
 from mcpgateway.protocol.capabilities import declared
 from mcpgateway.protocol.param_headers import MARK, find_invalid
 from mcpgateway.protocol.results import Hints, hints_of, strictest
@@ -178,29 +178,33 @@ async def gather(
     """What several servers list, each fetched by ``fetch``.
 
     A server that has never been up is waited for until ``startup_wait``; every one has ``list_timeout`` to answer, and
-    the ``hurried`` half of it. One that fails costs the others nothing.
+    the ``hurried`` half of it. One that fails costs the others nothing, and is noted to have been missed.
     """
     found: dict[str, T] = {}
     missing: dict[str, str] = {}
     late: set[str] = set()
 
     async def one(server: Server) -> None:
-        if not await server.known(startup_wait):
-            missing[server.name] = "is still starting"
-            return
-        hurry = server.name in hurried
+        hurry, lacking = server.name in hurried, True
         seconds = list_timeout / 2 if hurry else list_timeout
         try:
+            if not await server.known(startup_wait):
+                missing[server.name] = "is still starting"
+                return
             with trio.move_on_after(seconds * _SHARE) as scope:
                 found[server.name] = await fetch(server)
+                lacking = False
+            if scope.cancelled_caught:
+                missing[server.name] = f"did not list within {seconds:g} s"
+                if hurry:
+                    late.add(server.name)
+                else:
+                    server.health.failed(None, server.timed_out(list_timeout))
         except GatewayError as problem:
             missing[server.name] = getattr(problem, "reason", problem.message)
-        if scope.cancelled_caught:
-            missing[server.name] = f"did not list within {seconds:g} s"
-            if hurry:
-                late.add(server.name)
-            else:
-                server.health.failed(None, server.timed_out(list_timeout))
+            lacking = not isinstance(problem, EraMismatch)  # which no link to come mends
+        finally:
+            server.missed |= lacking  # also where nobody waits for the listing any more
 
     async with trio.open_nursery() as nursery:
         for server in servers:

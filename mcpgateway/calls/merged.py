@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from typing import Final
 
 import msgspec
 import trio
@@ -41,6 +42,9 @@ from mcpgateway.sessions.caller import Caller
 from mcpgateway.sessions.sealing import Sealer
 from mcpgateway.sessions.store import Session
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
+
+NOTHING: Final = 0
+"""The fingerprint of what was shown to a client that has asked, and has no answer yet."""
 
 MISSING_META = "io.github.mcpgateway/missing"
 """The member of a listing's ``_meta`` that names the servers it lacks, each with the reason."""
@@ -221,6 +225,8 @@ class MergedNamespace:
 
     async def _list(self, asked: _Asked) -> Reply:
         caller, kind = asked.caller, _LISTED[asked.method]
+        if caller.session is not None:
+            caller.session.seen.setdefault(kind.value, NOTHING)  # should it give up, it is told when there is more
         cursor = members_of(asked.message.params).get("cursor")
         if cursor is None or cursor == jsonrpc.NULL:
             after = None
@@ -425,8 +431,7 @@ class MergedNamespace:
         await self._changes.listen(self, caller.session, last_event, wait, back)
 
     async def renew(self, caller: Caller, kind: Kind) -> int | None:
-        listed = await self._tables.refresh(caller, kind)
-        return None if listed.missing else listed.table.fingerprint
+        return (await self._tables.refresh(caller, kind)).table.fingerprint
 
     async def notify(self, caller: Caller, message: Message) -> None:
         if message.method == "notifications/roots/list_changed":

@@ -5,9 +5,9 @@ A session is told of a change only if its client was shown something else: what 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
-from typing import Final
+from typing import Final, TypeAlias
 
 import attrs
 
@@ -39,6 +39,10 @@ class _Renewal:
     method: str
 
 
+_View: TypeAlias = "tuple[str, bytes]"
+"""A namespace, by name, as clients with a capability set see it."""
+
+
 class Renewals:
     """Renews listings. ``find`` looks a namespace up by name; ``soon`` runs tasks."""
 
@@ -46,16 +50,14 @@ class Renewals:
         self._sessions = sessions
         self._find = find
         self._soon = soon
-        self._due: dict[_Renewal, bool] = {}
-        """Listings being made anew, and whether they have to be once more."""
+        self._due: dict[_Renewal | _View, bool] = {}
+        """What is being listed anew, and whether it has to be once more."""
 
     def stale(self, server: Server, key: LinkKey, method: str) -> None:
         """Have listings made anew, once for all that see the same, and their sessions told."""
         for name in {session.namespace for session in self.concerned(server, key)}:
             renewal = _Renewal(server, key, name, method)
-            if renewal not in self._due:
-                self._soon(partial(self._renew, renewal))
-            self._due[renewal] = renewal in self._due
+            self._once_more(renewal, partial(self._renew, renewal))
 
     def concerned(self, server: Server, key: LinkKey) -> Iterator[Session]:
         """The sessions whose calls to a server use the links of a key."""
@@ -78,15 +80,26 @@ class Renewals:
                 session.seen[kind.value] = fingerprint
                 session.outbox.put(jsonrpc.notification(method))
 
-    async def tell_seen(self, name: str, capability_set: bytes) -> None:
-        """Tell the sessions of a namespace what they would see otherwise now, and again once its servers are there."""
-        starting = True
-        while starting and (namespace := self._find(name)) is not None:
-            starting = any(not server.tried.is_set() for server in namespace.servers)
-            for method in KINDS:
+    def arrived(self, server: Server) -> None:
+        """A server that listings lacked has a link: have the sessions told that were shown one of those."""
+        views = dict.fromkeys(
+            (session.namespace, session.caller.capability_set) for session in self._sessions if session.seen
+        )
+        for name, capability_set in views:
+            namespace = self._find(name)
+            if namespace is not None and server in namespace.servers:
+                self.look(name, capability_set)
+
+    def look(self, name: str, capability_set: bytes) -> None:
+        """Have the sessions of a namespace with these capabilities told what they would see otherwise now."""
+        view = (name, capability_set)
+        self._once_more(view, partial(self._look, *view))
+
+    async def _look(self, name: str, capability_set: bytes) -> None:
+        for method in KINDS:
+            namespace = self._find(name)
+            if namespace is not None:
                 await self._tell(namespace, method, partial(self._that_saw, name, capability_set, method))
-            for server in namespace.servers:
-                await server.tried.wait()
 
     def _that_saw(self, name: str, capability_set: bytes, method: str) -> list[Session]:
         """The sessions of a namespace with these capabilities that were shown what a notification is about."""
@@ -100,14 +113,23 @@ class Renewals:
 
     async def _renew(self, renewal: _Renewal) -> None:
         namespace = self._find(renewal.namespace)
+        if namespace is not None:
+            await self._tell(namespace, renewal.method, partial(self._of_namespace, renewal))
+
+    def _once_more(self, what: _Renewal | _View, work: Callable[[], Awaitable[None]]) -> None:
+        """Have something listed anew by a task; by the one that is at it, when it is done, where there is one."""
+        if what not in self._due:
+            self._soon(partial(self._list, what, work))
+        self._due[what] = what in self._due
+
+    async def _list(self, what: _Renewal | _View, work: Callable[[], Awaitable[None]]) -> None:
         try:
-            again = namespace is not None
-            while again and namespace is not None:
-                self._due[renewal] = False
-                await self._tell(namespace, renewal.method, partial(self._of_namespace, renewal))
-                again = self._due[renewal]
+            self._due[what] = True
+            while self._due[what]:
+                self._due[what] = False
+                await work()
         finally:
-            self._due.pop(renewal, None)
+            self._due.pop(what, None)
 
     async def _tell(self, namespace: Namespace, method: str, sessions: Callable[[], list[Session]]) -> None:
         """Make what a namespace lists anew, then tell the sessions that have seen something else."""

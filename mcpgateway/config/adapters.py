@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import attrs
 
-from mcpgateway.config.document import Refused, unexpected
+from mcpgateway.config.document import Refused, did_you_mean, unexpected
 from mcpgateway.config.model import (
     HttpServer,
     InProcessServer,
@@ -71,7 +71,8 @@ def choose(entry: Mapping[str, object]) -> type[ServerConfig]:
         if not strays:
             return cls
     if not telling:
-        raise Refused(f"needs one of {', '.join(map(repr, _TELLING))}", absent=True)
+        hints = (f", not {key!r}{hint}" for key in entry if (hint := did_you_mean(key, list(_TELLING))))
+        raise Refused(f"needs one of {', '.join(map(repr, _TELLING))}{next(hints, '')}", absent=True)
     if "type" in entry or len(set(telling.values())) > 1:
         raise Refused(f"has both {' and '.join(_described(key, telling) for key in telling)}: keep one")
     return next(iter(telling.values()))

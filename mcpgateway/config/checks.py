@@ -58,6 +58,8 @@ REPLY_BYTES = 1024
 
 _Part = TypeVar("_Part", ServerConfig, NamespaceConfig)
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^\sA-Z/?#@*]+")
+_HOST = re.compile(r"[^\s/?#@*]+")
 _SEPARATOR = re.compile(r"[A-Za-z0-9_-]{1,4}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OBJECT = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
@@ -103,6 +105,14 @@ def _gateway(config: Config) -> Iterator[Finding]:
 def _listen(listen: Listen, insecure: bool, is_file: Callable[[Path], bool]) -> Iterator[Finding]:
     at: Address = ("listen",)
     yield from _bound(listen.host, listen.port, insecure, at)
+    for index, origin in enumerate(listen.cors):
+        if origin not in ("*", "null") and not _ORIGIN.fullmatch(origin):
+            text = "is no origin as browsers send it, such as 'https://example.com': nothing behind the host and port"
+            yield Finding((*at, "cors", index), text)
+    for index, host in enumerate(listen.allowed_hosts):
+        if not _HOST.fullmatch(host):
+            text = "is no host, such as 'example.com' or 'example.com:8080': no scheme, no path, and no wildcard"
+            yield Finding((*at, "allowed_hosts", index), text)
     if listen.tls is not None:
         yield from _files(attrs.asdict(listen.tls), (*at, "tls"), is_file)
     yield from _positive(listen, ("stream_after",), at)
@@ -190,6 +200,9 @@ def _naming(naming: Naming, at: Address) -> Iterator[Finding]:
 
 
 def _tools(tools: ToolRules, at: Address) -> Iterator[Finding]:
+    for original, renamed in tools.rename.items():
+        if not renamed:
+            yield Finding((*at, "rename", original), "is empty")
     for target, count in Counter(tools.rename.values()).items():
         if count > 1:
             originals = " and ".join(repr(name) for name, renamed in tools.rename.items() if renamed == target)

@@ -169,18 +169,18 @@ def plain(node: Node) -> JSON:
             return scalar
 
 
-def nearest(root: Node, address: Address) -> Node:
-    """The node at an address, or the innermost one on the way to it."""
+def nearest(root: Node, address: Address) -> tuple[Node, Address]:
+    """The node at an address, or the innermost one on the way to it; with the rest of the way."""
     node = root
-    for part in address:
+    for depth, part in enumerate(address):
         match node.value, part:
             case dict(entries), str() if part in entries:
                 node = entries[part]
             case list(items), int() if part < len(items):
                 node = items[part]
             case _:
-                break
-    return node
+                return node, address[depth:]
+    return node, ()
 
 
 def did_you_mean(given: str, names: list[str]) -> str:

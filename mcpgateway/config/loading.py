@@ -227,11 +227,12 @@ def _names(root: Node, section: str) -> Collection[str] | None:
 
 
 def _problem(finding: Finding, root: Node) -> Problem:
-    culprit = nearest(root, finding.culprit)
+    culprit, _ = nearest(root, finding.culprit)
     text = finding.text
     if isinstance(culprit.value, Expanded):
         text = text.replace(repr(str(culprit.value)), repr(culprit.value.written))
-    return Problem(text, nearest(root, finding.at).at, culprit.line)
+    node, rest = nearest(root, finding.at)
+    return Problem(text, (*node.at, *rest), culprit.line)
 
 
 def _error(problems: Iterable[Problem], name: str) -> ConfigError:

@@ -11,6 +11,7 @@ An upstream is called by its name in logs and errors. Its endpoint, which holds 
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -130,6 +131,7 @@ class Upstream:
         """Dial, serve, wait and dial again, until it is stopped or has come to its end."""
         self._life = Life(since=trio.current_time())
         try:
+            await self._wait_for_servers()
             async with trio.open_nursery() as keeping:
                 keeping.start_soon(self._impatience.keep)
                 while self._life.state is not State.ENDED:
@@ -139,6 +141,19 @@ class Upstream:
             self._life = attrs.evolve(self._life, state=State.ENDED)  # whatever became of it
             self.kept.close()
             self._moved()
+
+    async def _wait_for_servers(self) -> None:
+        """Wait until the servers that it sees have been tried, for as long as a listing waits (``startup_wait``); where
+        it sees but one, for that, for there is nothing to show without it.
+
+        A cloud loses its patience over a handshake, and takes the first list for all that there ever is.
+        """
+        namespace = self._gateway.namespace(self.config.namespace)
+        servers = () if namespace is None else namespace.servers
+        if self._stopped is None:
+            with trio.move_on_after(math.inf if len(servers) == 1 else self._gateway.config.startup_wait) as self._idle:
+                for server in servers:
+                    await server.tried.wait()
 
     async def _live(self) -> None:
         """Go through the state that it is in."""

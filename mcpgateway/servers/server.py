@@ -88,6 +88,7 @@ class Server:
         lazy: bool = False,
         heard: Heard = lambda server, key, link, message: False,
         relinked: Callable[[Server, LinkKey], None] = lambda server, key: None,
+        arrived: Callable[[Server], None] = lambda server: None,
     ) -> None:
         self.config = config
         self.name = config.name
@@ -99,6 +100,9 @@ class Server:
         """Its tools that may be called twice, by its own names, as far as it was seen to list them."""
         self.tools: dict[str, Target] = {}
         """Its tools, by its own names, as far as it was seen to list them."""
+        self.missed = False
+        """Whether a listing was made without it since a link was made last: ``arrived`` is called at the next one."""
+        self._arrived = arrived
         self._client_info = client_info
         self._heard = heard
         self._links = Links(
@@ -202,7 +206,7 @@ class Server:
         hears = self.isolation(Era.LEGACY) is not Isolation.SESSION  # where sessions are clients', nobody uses this one
         self._links.begin(slot, Offer(known, self.initialize_params(EMPTY), hears=hears), None)
         problem = await self._links.settled(slot)
-        if problem is not None:
+        if problem is not None and not self._stopped:
             log.warning("%s", problem.message)
             if isinstance(problem, EraMismatch):
                 self.spoken.clear()  # it came back as another version of itself
@@ -256,6 +260,9 @@ class Server:
         """A link was made, or has gone."""
         self._moved.unpark_all()
         self.kept.check()
+        if self.missed and self._links.usable:
+            self.missed = False
+            self._arrived(self)
         if self._leases.waiting:
             self._leases.serve_waiters()
 

@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 import trio
 from msgspec import Raw
+from trio.testing import MockClock
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters import stdio
 from mcpgateway.adapters.base import Event, Link, NoBack, Offer, Request, open_link
+from mcpgateway.adapters.pipe import PipeLink
 from mcpgateway.adapters.stdio import StdioAdapter
 from mcpgateway.config.model import LoginShell, LoginShellMode, Secret, StdioServer
 from mcpgateway.errors import CallCancelled, ConfigError, EraMismatch, NotStarted, ServerUnavailable
@@ -425,6 +427,31 @@ async def refusal(adapter: StdioAdapter) -> str:
     return caught.value.reason
 
 
+async def test_a_server_that_talks_to_people_instead_is_told_apart(
+    guard: Guard, mock_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that listens on a port, unless it is told to use stdio."""
+    talked = trio.Event()
+    drop = PipeLink.drop
+
+    def heard(link: PipeLink, reason: str) -> None:
+        drop(link, reason)
+        talked.set()
+
+    async def wait_and_end() -> None:
+        await talked.wait()
+        mock_clock.jump(61)
+
+    monkeypatch.setattr(PipeLink, "drop", heard)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait_and_end)
+        reason = await refusal(tiny(guard, "print('Listening on port 3000', flush=True)\nsys.stdin.read()"))
+    assert reason == (
+        "did not shake hands within 60 s, and wrote on standard output what is no MCP; "
+        "does it have to be told to use stdio?"
+    )
+
+
 async def test_a_child_that_ends_at_once_says_why_without_its_secrets(guard: Guard) -> None:
     program = "print('bad key', os.environ['KEY'], file=sys.stderr)\nsys.exit(2)"
     reason = await refusal(tiny(guard, program, env={"KEY": Secret("hunter2hunter2")}))
@@ -436,6 +463,7 @@ async def test_a_child_that_ends_at_once_says_why_without_its_secrets(guard: Gua
     [
         ("mcpgateway-no-such-command", "command not found: mcpgateway-no-such-command; is it on PATH?"),
         ("/no/such/command", "command not found: /no/such/command; is the path right?"),
+        ("npx -y some-server", "command not found: npx -y some-server; arguments belong in 'args'"),
         ("/", "/ could not be started: Permission denied"),
     ],
 )

@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 import trio
 import trio.testing
+from msgspec import Raw
 
 from mcpgateway.calls.merged import MISSING_META
-from mcpgateway.config.model import Config
+from mcpgateway.config.model import Config, EraPolicy, InProcessServer
 from mcpgateway.errors import JSON
 from mcpgateway.gateway import Gateway
-from mcpgateway.jsonrpc import Message
+from mcpgateway.jsonrpc import Message, members_of, value_of
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.sessions.caller import Caller
-from tests.calls.doubles import Library, ask, gateway_of, legacy, library, result, session_of, space, use
+from tests.calls.doubles import Library, ask, gateway_of, handshake, legacy, library, result, session_of, space, use
 from tests.servers.doubles import Counting
 
 CONFIG = Config(list_timeout=5.0)
@@ -58,6 +59,22 @@ async def listed(gateway: Gateway, caller: Caller) -> tuple[list[str], dict[str,
     missing = meta.get(MISSING_META, {})
     assert isinstance(missing, dict)
     return [str(tool["name"]) for tool in tools if isinstance(tool, dict)], missing
+
+
+def capabilities_of(raw: Raw) -> dict[str, JSON]:
+    """What a handshake offers."""
+    capabilities = value_of(members_of(raw)["capabilities"])
+    assert isinstance(capabilities, dict)
+    return capabilities
+
+
+def methods_in(caller: Caller) -> list[str | None]:
+    """What waits for a session, which is taken out of its outbox."""
+    assert caller.session is not None
+    methods: list[str | None] = []
+    while (message := caller.session.outbox.take()) is not None:
+        methods.append(message.method)
+    return methods
 
 
 def answer(adapter: Counting) -> None:
@@ -150,3 +167,74 @@ async def test_a_server_that_is_asked_in_vain_again_and_again_is_not_waited_for_
         await trio.sleep(61)
         assert (await listed(gateway, legacy()))[1] == {}
         assert gateway.statistics().servers[1].circuit == "closed"
+
+
+# ---- servers that listings lacked ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("eras", [{Era.LEGACY}, {Era.LEGACY, Era.MODERN}])
+async def test_a_client_is_told_when_a_server_comes_up_that_its_listing_lacked(
+    autojump_clock: trio.testing.MockClock, eras: set[Era]
+) -> None:
+    """Of a server of both eras the gateway makes a modern link first, which says nothing of what legacy clients see."""
+    late = library("late", eras=eras)
+    late.delay = 20.0
+    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+        caller = session_of(gateway, space(gateway), legacy())
+        assert caller.session is not None
+        raw, _ = await space(gateway).initialize(caller, handshake(), "id")
+        capabilities = capabilities_of(raw)
+        assert [capabilities[kind] for kind in ("tools", "prompts", "resources")] == [{"listChanged": True}] * 3
+        before, missing = await listed(gateway, caller)
+        assert list(missing) == ["late"]
+
+        await trio.sleep(45)
+        assert methods_in(caller) == ["notifications/tools/list_changed"]
+        after, missing = await listed(gateway, caller)
+        assert (missing, "late_echo" in after, "late_echo" in before) == ({}, True, False)
+
+
+async def test_a_client_that_gave_up_listing_is_told_when_there_is_something_to_list(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """As an AI cloud whose ``call_deadline`` is shorter than a listing waits: it has no list at all."""
+    late = library("late")
+    late.delay = 3.0
+    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+        caller = session_of(gateway, space(gateway), legacy())
+        for seconds in (1.0, 4.0):  # before any link was tried, and while the second link is being made
+            with trio.move_on_after(seconds) as scope:
+                await listed(gateway, caller)
+            assert scope.cancelled_caught
+            assert methods_in(caller) == []
+        await trio.sleep(30)
+        assert methods_in(caller) == ["notifications/tools/list_changed"]
+        assert "late_echo" in (await listed(gateway, caller))[0]
+
+
+async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    down = library("down", eras={Era.LEGACY})
+    down.dead = True
+    async with gateway_of(library("a"), down, config=CONFIG) as gateway:
+        caller = session_of(gateway, space(gateway), legacy())
+        _, missing = await listed(gateway, caller)
+        assert list(missing) == ["down"]
+        await trio.sleep(8)
+        assert methods_in(caller) == []
+        down.dead = False
+        await trio.sleep(16)
+        assert methods_in(caller) == ["notifications/tools/list_changed"]
+        assert "down_echo" in (await listed(gateway, caller))[0]
+        await trio.sleep(100)
+        assert methods_in(caller) == []
+
+
+async def test_a_server_of_the_other_era_is_not_awaited(autojump_clock: trio.testing.MockClock) -> None:
+    mirror = InProcessServer("new", module="m:s", era=EraPolicy.MIRROR)
+    async with gateway_of(library("a"), library("new", eras={Era.MODERN}), configs={"new": mirror}) as gateway:
+        await gateway.ready()
+        _, missing = await listed(gateway, session_of(gateway, space(gateway), legacy()))
+        assert list(missing) == ["new"]
+        assert [server.missed for server in gateway.servers.values()] == [False, False]

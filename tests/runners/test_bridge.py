@@ -45,10 +45,16 @@ def test_it_listens_only_where_somebody_asks_for_it(case: str) -> None:
     assert bridge.listens(given(*flags), Loaded(config, [], keys)) is listens
 
 
-@pytest.mark.parametrize("upstreams", [(), (UpstreamConfig("off", UPSTREAM.endpoint, enabled=False),)])
-def test_without_an_upstream_it_says_what_is_missing(upstreams: tuple[UpstreamConfig, ...]) -> None:
+@pytest.mark.parametrize(
+    ("upstreams", "missing"),
+    [
+        ((), "set MCP_ENDPOINT, or name 'upstreams'"),
+        ((UpstreamConfig("off", UPSTREAM.endpoint, enabled=False),), "none of 'upstreams' is enabled"),
+    ],
+)
+def test_without_an_upstream_it_says_what_is_missing(upstreams: tuple[UpstreamConfig, ...], missing: str) -> None:
     config = Config(upstreams=upstreams, source="c.yaml")
-    with pytest.raises(ConfigError, match=r"c\.yaml: there is no upstream to dial"):
+    with pytest.raises(ConfigError, match=rf"c\.yaml: there is no upstream to dial: {missing} "):
         bridge.listens(given(), Loaded(config, []))
 
 
@@ -61,7 +67,8 @@ def test_a_file_without_upstreams_is_one_clear_line_and_status_2(
         bridge.main(["-config", str(file)])
     assert ended.value.code == 2
     assert capsys.readouterr().err == (
-        f"{file}: there is no upstream to dial: the bridge needs 'upstreams' (runners.gateway serves clients without)\n"
+        f"{file}: there is no upstream to dial: set MCP_ENDPOINT, or name 'upstreams' "
+        "(runners.gateway serves clients without)\n"
     )
 
 
