@@ -242,13 +242,14 @@ class Installed:
 
     @contextmanager
     def foreground(self, says: str) -> Iterator[subprocess.Popen[str]]:
-        """``run``, once it has said something; killed at the end if need be."""
+        """``run``, once it has said something and can be found; killed at the end if need be."""
         command = [sys.executable, "-m", "runners.service", "run"]
         started = subprocess.Popen(command, cwd=self.folder, env=environment(), stderr=subprocess.PIPE, text=True)
         assert started.stderr is not None
         with started:
             try:
                 assert started.stderr.readline().startswith(says)
+                noted(self.folder / "state", started.pid)
                 yield started
             finally:
                 started.kill()
@@ -429,7 +430,6 @@ def test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_o
 def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: Installed) -> None:
     installed.configure(listen={"port": 0})
     with installed.foreground("listening on ") as foreground:
-        noted(installed.folder / "state", foreground.pid)
         status, started, stopped = installed("status"), installed("start"), installed("stop")
         foreground.send_signal(signal.SIGINT)
         foreground.communicate(timeout=ENDING)
