@@ -63,6 +63,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
+    session.run("python", "-m", "tests.real.registries")
     session.run("python", "-m", "pytest", "-n", "logical", "-m", "not real")
     session.run("python", "-m", "pytest", "-m", "real")  # they measure, so nothing else runs meanwhile
 

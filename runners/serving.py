@@ -19,6 +19,7 @@ import attrs
 import trio
 
 from mcpgateway.app import Service
+from mcpgateway.config.differences import Differences
 from mcpgateway.config.loading import Loaded
 from mcpgateway.config.model import Config, Listen
 from mcpgateway.config.proxies import is_loopback
@@ -259,7 +260,7 @@ class Reloads:
             wanted = await in_thread(self._read)
             if self._stop.is_set():
                 return
-            self._apply(wanted)
+            differences = self._apply(wanted)
         except ConfigError as problem:
             for line in str(problem).splitlines():
                 log.error("not reloaded: %s", line)
@@ -267,9 +268,10 @@ class Reloads:
             log.exception("not reloaded")  # a mistake of ours, which is not to end what runs
         else:
             await self._presence.tell()
+            log.info("reloaded: %s", differences)  # last: whoever reads it finds the state file as it is now
 
-    def _apply(self, wanted: Wanted) -> None:
-        """Go on with a configuration that was read."""
+    def _apply(self, wanted: Wanted) -> Differences:
+        """Go on with a configuration that was read; what is different in it."""
         service, config = self._service, wanted.config
         before = service.url
         try:
@@ -281,9 +283,9 @@ class Reloads:
             log.warning("%s", warning)
         for key in differences.fixed:
             log.warning("%r has changed, which takes effect at the next start", key)
-        log.info("reloaded: %s", differences)
         if service.url and service.url != before:
             stderr.line(f"listening on {service.url}")
+        return differences
 
 
 def has_terminal() -> bool:

@@ -25,6 +25,8 @@ from runners.processes import Process
 log = logging.getLogger("mcpgateway")
 
 NAME: Final = "gateway.json"
+PATIENCE: Final = 1.0
+"""Seconds that the end waits for a disk which is being written to."""
 
 
 @attrs.frozen
@@ -121,16 +123,21 @@ class StateFile:
             self._warn(f"{self._path} cannot be written ({problem.strerror}): other programs do not find this gateway")
 
     def remove(self) -> None:
-        """Remove the file, if it is this process's, for good."""
-        with self._turn:
-            self._over = True
-            state = read(self._path.parent)
-            if state is None or state.process != self.process:
-                return
-            try:
-                self._path.unlink(missing_ok=True)
-            except OSError as problem:
-                self._warn(f"{self._path} cannot be removed ({problem.strerror})")
+        """Remove the file, if it is this process's, for good. Whoever is writing it is waited for, but for a disk that
+        does not answer."""
+        self._over = True
+        if self._turn.acquire(timeout=PATIENCE):
+            self._remove()
+            self._turn.release()
+
+    def _remove(self) -> None:
+        state = read(self._path.parent)
+        if state is None or state.process != self.process:
+            return
+        try:
+            self._path.unlink(missing_ok=True)
+        except OSError as problem:
+            self._warn(f"{self._path} cannot be removed ({problem.strerror})")
 
     def _warn(self, text: str) -> None:
         if not self._warned:

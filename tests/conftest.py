@@ -12,9 +12,11 @@ import pytest
 UNIT_PART_S = 60
 """What the unit part may take on two cores."""
 
-hypothesis.settings.register_profile("default", max_examples=50, deadline=None)
-hypothesis.settings.register_profile("ci", max_examples=50, deadline=None, derandomize=True)
-hypothesis.settings.register_profile("deep", max_examples=5000, deadline=None)
+# How long it takes to draw an example says more of the machine than of the test.
+_unhurried = hypothesis.settings(deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile("default", _unhurried, max_examples=50)
+hypothesis.settings.register_profile("ci", _unhurried, max_examples=50, derandomize=True)
+hypothesis.settings.register_profile("deep", _unhurried, max_examples=5000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 _began = time.monotonic()

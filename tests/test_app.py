@@ -128,7 +128,7 @@ async def test_serving_says_where_and_ends_when_told() -> None:
     config = Config(listen=Listen(port=0), servers={})
     stop = trio.Event()
     gateway = Gateway(config)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             url = await nursery.start(lambda task_status: serve(gateway, stop=stop, task_status=task_status))
             assert url.startswith("http://127.0.0.1:")

@@ -136,7 +136,7 @@ def test_a_linter_finds_nothing(tool: Callable[[], list[str]], arguments: list[s
     except registries.CannotInstall as problem:
         pytest.skip(f"the linter cannot be had: {problem}")
 
-    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, *arguments], cwd=ROOT, capture_output=True, text=True, timeout=300)
 
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -150,7 +150,7 @@ def test_the_linter_of_compose_files_has_its_schema(tmp_path: Path) -> None:
     wrong = tmp_path / "compose.yaml"
     wrong.write_text((ROOT / "compose.yaml").read_text().replace("    ports:", "    portz:"))
 
-    done = subprocess.run([*command, str(wrong)], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([*command, str(wrong)], capture_output=True, text=True, timeout=300)
 
     assert done.returncode != 0
     assert "invalid-schema" in done.stdout

@@ -31,7 +31,7 @@ def test_python_runs(code: str, tmp_path: Path) -> None:
         env={"PYTHONPATH": str(ROOT), "PATH": "", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=300,
     )
 
     assert done.stderr == ""

@@ -26,7 +26,7 @@ from mcpgateway.testing.subject import CHECKS, AdapterUnderTest, Check
 
 __all__ = ["CHECKS", "AdapterUnderTest", "Check", "check_adapter"]
 
-TIME_LIMIT: Final = 10.0
+TIME_LIMIT: Final = 60.0
 """Seconds that a check may take before it has failed."""
 
 

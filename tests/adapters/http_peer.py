@@ -16,7 +16,7 @@ from mcpgateway.protocol.revisions import LATEST_LEGACY, LATEST_MODERN, Era
 from mcpgateway.testing.client import params_of
 from mcpgateway.wire.waiting import Wait
 
-SOON = 5.0
+SOON = 60.0
 """Seconds after which a call has failed; nothing here takes as long."""
 
 Reach: TypeAlias = Callable[..., StreamableHttpAdapter]

@@ -29,7 +29,7 @@ from mcpgateway.wire.guard import Guard
 from mcpgateway.wire.login_path import LoginPath
 from mcpgateway.wire.waiting import Wait
 
-SOON = 10.0
+SOON = 60.0
 """Seconds after which a test gives up; nothing here takes as long."""
 
 OFFER = Offer(Era.LEGACY, initialize_params("2025-11-25", Raw(b"{}"), Raw(b'{"name":"c","version":"1"}')))

@@ -131,11 +131,9 @@ def inquirer(name: str = "a") -> Counting:
 async def asking(
     *adapters: Adapter, configs: Mapping[str, ServerConfig] | None = None, parking: Parking | None = None
 ) -> AsyncIterator[Gateway]:
-    """`gateway_of`, ready, with a key to seal with: one is read in a thread, and virtual time does not wait."""
+    """`gateway_of`, ready."""
     async with gateway_of(*adapters, configs=configs, config=Config(parking=parking or Parking())) as gateway:
         await gateway.ready()
-        gateway.sealer._keys = lambda: [b"k" * 32]
-        gateway.sealer._ring = gateway.sealer._read()
         yield gateway
 
 

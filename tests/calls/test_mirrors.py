@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack
+from mcpgateway.calls import listing
 from mcpgateway.config.model import HttpServer
 from mcpgateway.demo.server import Tool
 from mcpgateway.errors import JSON, HeaderMismatch
@@ -112,6 +113,7 @@ async def test_over_http_the_server_compares_and_bad_marks_are_not_shown(
     autojump_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     configs = {"http": HttpServer("http", url="http://127.0.0.1:9/mcp")}
+    listing._bad_mark.cache_clear()  # another test may have had the same tool, and each is logged once
     with caplog.at_level(logging.WARNING, "mcpgateway.server"):
         async with gateway_of(server("http"), server("pipe"), configs=configs) as gateway:
             await gateway.ready()

@@ -394,10 +394,10 @@ def test_a_restricted_table_is_part_of_the_whole_under_the_same_names(namespace:
 
 
 def test_a_thousand_tools_take_a_few_milliseconds() -> None:
-    """The bound is wide, for busy machines; the point is that nothing is quadratic."""
+    """Of the processor, whoever else has it meanwhile. The bound is wide; the point is that nothing is quadratic."""
     listing = {f"server{number}": items(*(f"tool_{tool}" for tool in range(250))) for number in range(16)}
     views = {server: rules(deny=("admin_*",), rename={"tool_1": "one"}) for server in listing}
-    began = time.perf_counter()
+    began = time.process_time()
     table = show(listing, views=views)
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1
     assert len(table.entries) == 4000

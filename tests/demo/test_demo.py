@@ -207,7 +207,7 @@ def test_they_run_over_stdio_without_anything_heavy(module: str) -> None:
     )
     request = b'{"jsonrpc":"2.0","id":1,"method":"ping"}\n'
 
-    done = subprocess.run([sys.executable, "-c", program], input=request, capture_output=True, timeout=30, check=False)
+    done = subprocess.run([sys.executable, "-c", program], input=request, capture_output=True, timeout=300, check=False)
 
     assert json.loads(done.stdout) == {"jsonrpc": "2.0", "id": 1, "result": {}}
     assert done.stderr.strip() == b"[]"

@@ -29,6 +29,7 @@ from mcpgateway.gateway import Gateway
 from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire import websocket_client
 from mcpgateway.wire.websocket import CannotConnect
+from tests.calls.doubles import has_a_key
 from tests.fronts.site import adapters, notification, request
 
 TOKEN: Final = "s3cret-t0ken"
@@ -234,9 +235,10 @@ async def bridge(*upstreams: UpstreamConfig, names: tuple[str, ...] = ("one",), 
     config = Config(
         upstreams=upstreams,
         servers={**servers, **keys.pop("servers", {})},
-        **{"shutdown_timeout": 1.0, "startup_wait": 1.0, "list_timeout": 1.0, **keys},
+        **{"shutdown_timeout": 1.0, "startup_wait": 30.0, "list_timeout": 30.0, **keys},
     )
     gateway = Gateway(config, made)
+    has_a_key(gateway)
     service, stop = Service(gateway, listening=keys.get("listen") is not None), trio.Event()
     async with trio.open_nursery() as nursery:
         await nursery.start(partial(service.run, stop=stop))

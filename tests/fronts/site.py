@@ -20,7 +20,7 @@ from mcpgateway.testing.memory import MemoryAdapter
 from mcpgateway.wire.sse import Parser
 from tests.wire.http1.peers import Answer, Answers
 
-GUARD: Final = 10.0
+GUARD: Final = 60.0
 """Seconds after which a test that waits for bytes has failed."""
 
 LEGACY: Final = "2025-11-25"
@@ -229,8 +229,8 @@ async def site(
         listen=attrs.evolve(listen or Listen(), port=0),
         servers={**{name: InProcessServer(name, module="object:given", era=era) for name in servers}, **reached},
         shutdown_timeout=shutdown_timeout,
-        startup_wait=1.0,
-        list_timeout=1.0,
+        startup_wait=GUARD,
+        list_timeout=GUARD,
         **options,
     )
     gateway = Gateway(config, servers)

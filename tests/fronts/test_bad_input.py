@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
 from mcpgateway.config.limits import Limits
 from mcpgateway.config.model import Listen
@@ -289,7 +290,7 @@ async def test_who_leaves_in_the_middle_disturbs_nobody(data: bytes) -> None:
         await nobody_else_notices(bystander, session)
 
 
-async def test_slow_senders_and_silent_clients_are_dropped_at_their_deadlines() -> None:
+async def test_slow_senders_and_silent_clients_are_dropped_at_their_deadlines(autojump_clock: MockClock) -> None:
     limits = Limits(header_timeout=0.1, body_timeout=0.1, idle_timeout=0.2)
     async with site(listen=Listen(limits=limits)) as gateway:
         head, body, silent = [await gateway.dial() for _ in range(3)]

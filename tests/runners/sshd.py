@@ -55,9 +55,8 @@ PermitRootLogin prohibit-password
 SetEnv {" ".join(f'"{name}={value}"' for name, value in env.items())}
 """
     )
-    made = os.geteuid() == 0 and not PRIVILEGES.exists()
-    if made:
-        PRIVILEGES.mkdir(mode=0o755)
+    if os.geteuid() == 0:
+        PRIVILEGES.mkdir(mode=0o755, exist_ok=True)  # it stays: the server of another test may be using it
     options = (
         "UserKnownHostsFile=" + str(folder / "known_hosts"),
         "BatchMode=yes",
@@ -65,10 +64,6 @@ SetEnv {" ".join(f'"{name}={value}"' for name, value in env.items())}
         "LogLevel=ERROR",
     )
     flags = [part for option in options for part in ("--ssh-option", option)]
-    try:
-        with running([program, "-D", "-e", "-f", str(config)], log) as process:
-            wait_for_port(port, process, log)
-            yield Sshd(port, ("--port", str(port), "--identity", str(folder / "user"), *flags))
-    finally:
-        if made:
-            PRIVILEGES.rmdir()
+    with running([program, "-D", "-e", "-f", str(config)], log) as process:
+        wait_for_port(port, process, log)
+        yield Sshd(port, ("--port", str(port), "--identity", str(folder / "user"), *flags))

@@ -18,7 +18,7 @@ from runners import bridge, serving
 from tests.processes import free_port
 from tests.real.bridges import bridge as bridging
 from tests.real.bridges import clouds
-from tests.real.gateways import process
+from tests.real.gateways import ENDING, process
 from tests.runners.held import Held
 
 UPSTREAM = UpstreamConfig("cloud", Secret("ws://cloud.example/?token=t"))
@@ -113,7 +113,7 @@ def test_a_signal_drains_it_says_goodbye_and_it_ends_with_0(number: signal.Signa
     assert near.log.lines[0] == "dialling cloud"
     assert "listening" not in str(near.log)
     assert "SECRET" not in str(near.log)
-    assert held.gone_after(1)
+    assert held.gone()
 
 
 @pytest.mark.real
@@ -124,10 +124,10 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, held: Held) -> None:
         with bridging(tmp_path, config) as near:
             far.told('"slow is called"')
             near.process.send_signal(signal.SIGTERM)
-            near.log.wait_for("finishing calls in flight", 10)
+            near.log.wait_for("finishing calls in flight", ENDING)
             near.process.send_signal(signal.SIGTERM)
             assert near.ended() == -signal.SIGTERM
-    assert held.gone_after(1)
+    assert held.gone()
 
 
 @pytest.mark.real
@@ -138,7 +138,7 @@ def test_sighup_dials_an_endpoint_that_has_changed_and_a_bad_file_changes_nothin
         far.told('"/ask/1/", "initialize"')
         file.write_text('{"servers": {}}')
         near.process.send_signal(signal.SIGHUP)
-        near.log.wait_for("not reloaded: ", 10)
+        near.log.wait_for("not reloaded: ", ENDING)
         file.write_text(json.dumps(config_of(far.port, "/ask/2/", held)))
         near.process.send_signal(signal.SIGHUP)
         assert far.told('"/ask/1/", "closed"')["closed"] == 1001

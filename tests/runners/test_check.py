@@ -188,7 +188,7 @@ def test_every_server_is_looked_at_and_told_of_in_the_order_of_the_configuration
     file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Lazy servers are started too; a failure is one line with the child's last words, and never a secret."""
-    status = check.main(["-config", file(MIXED), "-output", "json", "-timeout", "20s", "-strict"])
+    status = check.main(["-config", file(MIXED), "-output", "json", "-timeout", "120s", "-strict"])
 
     printed = capsys.readouterr()
     document = json.loads(printed.out)
@@ -302,7 +302,7 @@ DIALLED: dict[str, Any] = {
 def test_what_has_upstreams_is_told_by_them_with_what_failed(
     file: Callable[[object], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status = check.main(["-check", "-config", file(DIALLED), "-timeout", "20s"])
+    status = check.main(["-check", "-config", file(DIALLED), "-timeout", "120s"])
 
     printed = capsys.readouterr()
     assert status == 0
@@ -365,7 +365,7 @@ def test_a_server_of_an_upstream_need_not_list_its_prompts(
     servers = {"s": {"command": sys.executable, "args": ["-c", LISTS_TOOLS]}}
     upstreams = [{"name": "cloud", "endpoint": "wss://127.0.0.1:1/"}]
 
-    check.main(["-config", file({"servers": servers, "upstreams": upstreams}), "-output", "json", "-timeout", "20s"])
+    check.main(["-config", file({"servers": servers, "upstreams": upstreams}), "-output", "json", "-timeout", "120s"])
 
     assert json.loads(capsys.readouterr().out)["healthyCount"] == 1
 

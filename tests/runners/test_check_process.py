@@ -19,7 +19,7 @@ import pytest
 
 from tests.processes import free_port, running, wait_for_port
 from tests.real.gateways import ROOT, environment
-from tests.runners.held import Held
+from tests.runners.held import GIVE_UP, Held
 
 pytestmark = pytest.mark.real
 
@@ -30,6 +30,10 @@ with open(os.environ["STARTS"], "a") as starts:
     starts.write("started\\n")
 runpy.run_module("mcpgateway.demo.clock", run_name="__main__")
 """
+
+
+TIMEOUT = 10.0
+"""What servers that answer need less than, however busy the machine is."""
 
 
 @attrs.frozen
@@ -72,7 +76,7 @@ def run(*arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Com
         env={**environment(), **(env or {})},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
 
@@ -138,7 +142,7 @@ def test_two_upstreams_with_servers_over_stdio_and_http_and_a_failing_one(tmp_pa
         wait_for_port(port, process, log)
         text = run("-check", "-config", file)
         started = starts.read_text()
-        as_json = run("-check", "-config", file, "-output", "json", "-timeout", "20s")
+        as_json = run("-check", "-config", file, "-output", "json", "-timeout", "120s")
 
     masked = endpoint.url.replace("hunter2hunter2", "***")
     script = " ".join(NOTES_ITS_START.split())
@@ -260,7 +264,7 @@ def test_servers_that_misbehave_cost_their_timeout_once_and_leave_nothing(
     file = written(tmp_path, {**bad, **good}, {"one": names, "two": names[::-1]}, endpoint)
 
     began = time.monotonic()
-    done = run("-check", "-config", file, "-timeout", "2s", "-output", "json")
+    done = run("-check", "-config", file, "-timeout", f"{TIMEOUT:g}s", "-output", "json")
     took = time.monotonic() - began
 
     one, two = ({each["name"]: each for each in shown["mcpServers"]} for shown in json.loads(done.stdout)["upstreams"])
@@ -270,8 +274,8 @@ def test_servers_that_misbehave_cost_their_timeout_once_and_leave_nothing(
     stages = {name: one[name]["error"].partition(" failed: ")[0] for name in bad}
     assert stages == {**dict.fromkeys(bad, "initialize"), "no-stream": "start"}
     assert one["dies"]["error"] == "initialize failed: exited with status 1; its last words: no luck"
-    assert took < 20
-    assert held.gone_after(2)
+    assert TIMEOUT <= took < 4 * TIMEOUT, "four servers never answer"
+    assert held.gone()
     assert not endpoint.was_dialled()
 
 
@@ -288,12 +292,12 @@ def test_it_can_be_interrupted(tmp_path: Path, held: Held, endpoint: Endpoint) -
     try:
         held.wait_until_up()
         process.send_signal(signal.SIGINT)
-        out, said = process.communicate(timeout=10)
+        out, said = process.communicate(timeout=GIVE_UP)
     finally:
         process.kill()
 
     assert (process.returncode, out, said) == (130, "", "")
-    assert held.gone_after(2)
+    assert held.gone()
 
 
 @pytest.mark.requirement("feature.135", "6.check.colour")
@@ -306,7 +310,7 @@ def test_a_terminal_has_colours(env: dict[str, str], colour: bool, tmp_path: Pat
             [sys.executable, "-m", "runners.check", "-config", file],
             env={**environment(), "TERM": "xterm", **env},
             stdout=theirs,
-            timeout=30,
+            timeout=GIVE_UP,
             check=True,
         )
         shown = os.read(ours, 65536).decode()
@@ -327,7 +331,7 @@ def test_whoever_reads_may_have_read_enough(tmp_path: Path, endpoint: Endpoint) 
             env=environment(),
             stdout=writing,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=GIVE_UP,
             check=False,
         )
     finally:

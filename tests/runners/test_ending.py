@@ -6,6 +6,7 @@ import fcntl
 import http.client
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,14 +23,15 @@ import pytest
 
 from mcpgateway.protocol.revisions import LATEST_LEGACY
 from tests.fronts.site import ENVELOPE, MODERN, POST
-from tests.real.gateways import BareClient, Stream, configured, environment
+from tests.real.gateways import ENDING, BareClient, Stream, configured, environment
 from tests.runners.held import Held
 
 pytestmark = pytest.mark.real
 
 SHUTDOWN = 1.0
-SLACK = 3.0
-"""Seconds after ``shutdown_timeout`` in which the gateway has to be gone."""
+SLACK = 15.0
+"""Seconds after ``shutdown_timeout`` in which the gateway has to be gone, which itself takes three of them at most. The
+rest is for a machine that has other things to do: what keeps the gateway here never ends, or takes a minute."""
 
 
 class Deaf(BaseHTTPRequestHandler):
@@ -88,7 +90,7 @@ def deaf() -> Iterator[str]:
 
 def idle(url: str) -> http.client.HTTPConnection:
     """A connection that is kept alive."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=ENDING)
     connection.request("GET", "/livez")
     assert connection.getresponse().read() == b'{"status":"alive"}'
     return connection
@@ -138,7 +140,7 @@ def test_sigterm_with_everything_open_exits_with_0_in_time(tmp_path: Path, held:
     assert status == 0
     print(f"ended after {seconds:.2f} s")
     assert SHUTDOWN <= seconds < SHUTDOWN + SLACK
-    assert held.gone_after(1)
+    assert held.gone()
 
 
 @pytest.mark.requirement("4.life.drain")
@@ -151,7 +153,7 @@ def test_sigterm_while_servers_are_starting(tmp_path: Path, held: Held) -> None:
         status = running.ended()
         seconds = time.monotonic() - began
     assert (status, seconds < SHUTDOWN + SLACK) == (0, True)
-    assert held.gone_after(1)
+    assert held.gone()
 
 
 @pytest.mark.requirement("4.life.drain")
@@ -163,12 +165,12 @@ def test_a_second_signal_of_another_kind_ends_it_at_once(first: str, second: str
             client.send("tools/call", {"name": "slow", "arguments": {"name": "a"}})
             watcher.call("waiting", {"count": 1})
             running.process.send_signal(signal.Signals[first])
-            running.log.wait_for(f"{first}: finishing calls in flight", 5)
+            running.log.wait_for(f"{first}: finishing calls in flight", ENDING)
             running.process.send_signal(signal.SIGHUP)
-            running.log.wait_for("not reloading, the gateway is ending", 5)
+            running.log.wait_for("not reloading, the gateway is ending", ENDING)
             running.process.send_signal(signal.Signals[second])
-            assert running.process.wait(2) == -signal.Signals[second]
-    assert held.gone_after(2)
+            assert running.ended() == -signal.Signals[second]
+    assert held.gone()
 
 
 @pytest.mark.requirement("4.life.drain")
@@ -178,9 +180,19 @@ def test_sigterm_during_a_reload_that_cannot_read_its_file(tmp_path: Path) -> No
         (tmp_path / "mcp-gateway.json").unlink()
         os.mkfifo(tmp_path / "mcp-gateway.json")
         running.process.send_signal(signal.SIGHUP)
-        running.log.wait_for("reloading the configuration", 5)
+        running.log.wait_for("reloading the configuration", ENDING)
         running.process.send_signal(signal.SIGTERM)
-        assert running.process.wait(3) == 0
+        assert running.ended() == 0
+
+
+def listening_on(fd: int) -> str:
+    """The URL of a gateway, from the first of what it writes to a pipe; nothing more is read of that."""
+    said = b""
+    while not (found := re.search(rb"^listening on (.*)\n", said, re.MULTILINE)):
+        chunk = os.read(fd, 4096)
+        assert chunk, said
+        said += chunk
+    return found[1].decode()
 
 
 @pytest.mark.requirement("4.life.drain")
@@ -199,14 +211,14 @@ def test_a_standard_error_that_nobody_reads_holds_up_neither_calls_nor_the_end(t
     )
     os.close(writer)
     try:
-        url = os.read(reader, 4096).decode().splitlines()[0].removeprefix("listening on ")
+        url = listening_on(reader)
         with BareClient(url, "/mcp/a") as client:
             file.write_text(json.dumps({"a_key_that_is_unknown": 1, **{f"unknown_{n}": "x" * 80 for n in range(500)}}))
             for _ in range(3):
                 process.send_signal(signal.SIGHUP)
                 assert client.call("now", {"timezone": "UTC"})["structuredContent"]["timezone"] == "UTC"
             process.send_signal(signal.SIGTERM)
-        assert process.wait(5) == 0
+        assert process.wait(ENDING) == 0
     finally:
         process.kill()
         process.wait()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.real.gateways import BareClient, configured, environment, gateway
+from tests.real.gateways import ENDING, BareClient, configured, environment, gateway
 from tests.runners.held import Held
 
 pytestmark = pytest.mark.real
@@ -30,7 +30,7 @@ def test_demo_listens_where_it_says_answers_and_ends_with_0(number: signal.Signa
     assert status == 0
     assert [tool["name"] for tool in tools] == ["clock_now", "clock_convert", "notes_add", "notes_list", "notes_search"]
     assert now["structuredContent"]["timezone"] == "UTC"
-    assert running.log.lines[0] == f"listening on {running.url}"
+    assert f"listening on {running.url}" in running.log.lines
 
 
 @pytest.mark.requirement("2.runner.gateway", "feature.145")
@@ -51,8 +51,8 @@ def test_a_call_in_flight_is_given_its_time_and_then_an_answer(tmp_path: Path, h
     assert answer["error"]["code"] == -32603
     assert "shutting down" in answer["error"]["message"]
     assert status == 0
-    assert 0.5 <= time.monotonic() - began < 5
-    assert held.gone_after(1)
+    assert 0.5 <= time.monotonic() - began < ENDING
+    assert held.gone()
 
 
 @pytest.mark.requirement("2.runner.gateway")
@@ -64,13 +64,13 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, held: Held) -> None:
             client.send("tools/call", {"name": "slow", "arguments": {"name": "a"}})
             watcher.call("waiting", {"count": 1})
             running.process.send_signal(signal.SIGTERM)
-            running.log.wait_for("finishing calls in flight", 5)
+            running.log.wait_for("finishing calls in flight", ENDING)
 
             running.process.send_signal(signal.SIGTERM)
-            status = running.process.wait(2)
+            status = running.ended()
 
     assert status == -signal.SIGTERM
-    assert held.gone_after(2)
+    assert held.gone()
 
 
 def test_check_can_be_interrupted(tmp_path: Path, held: Held) -> None:
@@ -87,13 +87,13 @@ def test_check_can_be_interrupted(tmp_path: Path, held: Held) -> None:
     try:
         held.wait_until_up()
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=10)
+        _, said = process.communicate(timeout=ENDING)
     finally:
         process.kill()
 
     assert process.returncode == 130
     assert said == ""
-    assert held.gone_after(2)
+    assert held.gone()
 
 
 @pytest.mark.requirement("2.servers.guard")
@@ -106,4 +106,4 @@ def test_no_child_survives_a_gateway_that_is_killed(tmp_path: Path, held: Held) 
 
         running.process.kill()
 
-        assert held.gone_after(2)
+        assert held.gone()

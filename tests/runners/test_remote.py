@@ -17,8 +17,9 @@ from mcpgateway.config.model import LoginShellMode
 from mcpgateway.wire.login_path import is_wanted
 from runners import remote
 from runners.remote import Host
-from tests.processes import free_port, marked
+from tests.processes import free_port
 from tests.real.gateways import BareClient, environment
+from tests.runners.held import closed_port, none_left
 from tests.runners.sshd import Sshd, sshd
 
 SECRET = "hunter2"
@@ -166,7 +167,7 @@ class Deployed:
             env=environment(),
             capture_output=True,
             text=True,
-            timeout=400,
+            timeout=900,
             check=False,
         )
 
@@ -220,13 +221,14 @@ def test_a_gateway_is_deployed_over_ssh_looked_at_changed_and_stopped(deployed: 
     assert (stopped.returncode, after.returncode) == (0, 3)
     assert SECRET not in printed
     if sys.platform == "linux":
-        assert marked(f"MARK={tmp_path}") == set(), "something has survived"
+        assert none_left(f"MARK={tmp_path}"), "something has survived"
 
 
 @pytest.mark.real
 @pytest.mark.requirement("6.remote")
 def test_a_machine_that_cannot_be_reached_is_told_with_255(deployed: Deployed) -> None:
-    closed = deployed("status", "--ssh-option", f"Port={free_port()}", "--port", str(free_port()))
+    with closed_port() as port:
+        closed = deployed("status", "--ssh-option", f"Port={port}", "--port", str(port))
 
     assert closed.returncode == 255
     assert "Connection refused" in closed.stderr

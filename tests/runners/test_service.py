@@ -26,8 +26,9 @@ from runners.background import Record
 from runners.statefile import State
 from tests.processes import free_port
 from tests.real.bridges import clouds
-from tests.real.gateways import BareClient, environment
-from tests.runners.held import Held
+from tests.real.gateways import ENDING, BareClient, environment
+from tests.runners.held import Held, closed_port
+from tests.runners.states import noted
 
 UPSTREAM = UpstreamConfig("cloud", Secret("wss://cloud.example/?token=hunter2"))
 
@@ -235,19 +236,20 @@ class Installed:
             env={**environment(), "HOME": str(home or self.folder)},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
 
     @contextmanager
     def foreground(self, says: str) -> Iterator[subprocess.Popen[str]]:
-        """``run``, once it has said something; killed at the end if need be."""
+        """``run``, once it has said something and can be found; killed at the end if need be."""
         command = [sys.executable, "-m", "runners.service", "run"]
         started = subprocess.Popen(command, cwd=self.folder, env=environment(), stderr=subprocess.PIPE, text=True)
         assert started.stderr is not None
         with started:
             try:
                 assert started.stderr.readline().startswith(says)
+                noted(self.folder / "state", started.pid)
                 yield started
             finally:
                 started.kill()
@@ -259,6 +261,11 @@ class Installed:
     def record(self) -> dict[str, object]:
         record: dict[str, object] = json.loads((self.folder / "state/service.json").read_text())
         return record
+
+    @property
+    def url(self) -> str:
+        """Where a gateway of this directory listens that was started, and is up."""
+        return noted(self.folder / "state", self.pid)
 
     @property
     def pid(self) -> int:
@@ -280,20 +287,18 @@ def installed(tmp_path: Path) -> Iterator[Installed]:
 @pytest.mark.real
 @pytest.mark.requirement("6.service", "feature.141", "feature.137")
 def test_a_gateway_is_started_looked_at_used_restarted_and_stopped(installed: Installed, held: Held) -> None:
-    port = free_port()
-    installed.configure(listen={"port": port}, servers={"held": held.server()}, shutdown_timeout="1s")
-    url = f"http://127.0.0.1:{port}"
+    installed.configure(listen={"port": 0}, servers={"held": held.server()}, shutdown_timeout="1s")
 
     nothing = installed("status")
     started = installed("start")
-    pid = installed.pid
+    pid, url = installed.pid, installed.url
     held.wait_until_up()
     with BareClient(url, "/mcp/held") as client:
         assert client.server_info["name"] == "fixture"
     again, status, logs = installed("start"), installed("status"), installed("logs", "-n", "1")
     restarted, second = installed("restart", "-log-level", "debug"), installed.pid
     stopped = installed("stop")
-    gone = held.gone_after(5)
+    gone = held.gone()
     ended = installed("status"), installed("stop")
 
     log = installed.folder / "state/service.log"
@@ -315,13 +320,13 @@ def test_a_gateway_is_started_looked_at_used_restarted_and_stopped(installed: In
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
 def test_of_two_starts_at_once_one_wins(installed: Installed) -> None:
-    installed.configure(listen={"port": free_port()}, servers={})
+    installed.configure(listen={"port": 0}, servers={})
     command = [sys.executable, "-m", "runners.service", "start"]
     starts = [
         subprocess.Popen(command, cwd=installed.folder, env=environment(), stdout=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    said = sorted(start.communicate(timeout=60)[0].partition(":")[0] for start in starts)
+    said = sorted(start.communicate(timeout=300)[0].partition(":")[0] for start in starts)
 
     assert said == ["already running"] * 3 + ["started"]
     assert [start.returncode for start in starts] == [0] * 4
@@ -350,11 +355,10 @@ def test_a_gateway_that_does_not_come_up_says_why(installed: Installed) -> None:
 @pytest.mark.requirement("6.service")
 def test_what_does_not_drain_is_killed_with_its_children(installed: Installed, held: Held) -> None:
     """The gateway itself hangs: it is stopped by a signal that nobody can ignore. No child of it is left."""
-    port = free_port()
-    installed.configure(listen={"port": port}, servers={"held": held.server(stubborn=True)}, shutdown_timeout="0s")
+    installed.configure(listen={"port": 0}, servers={"held": held.server(stubborn=True)}, shutdown_timeout="0s")
     installed("start")
     held.wait_until_up()
-    with BareClient(f"http://127.0.0.1:{port}", "/mcp/held") as client:
+    with BareClient(installed.url, "/mcp/held") as client:
         assert client.server_info["name"] == "fixture"
     os.kill(installed.pid, signal.SIGSTOP)
 
@@ -362,14 +366,14 @@ def test_what_does_not_drain_is_killed_with_its_children(installed: Installed, h
 
     assert stopped.returncode == 0
     assert "had not ended after 5 s" in stopped.stdout
-    assert held.gone_after(5)
+    assert held.gone()
     assert installed("status").returncode == 3
 
 
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
 def test_a_gateway_that_died_is_told_and_can_be_started_again(installed: Installed) -> None:
-    installed.configure(listen={"port": free_port()})
+    installed.configure(listen={"port": 0})
     installed("start")
     pid = installed.pid
     os.kill(pid, signal.SIGKILL)
@@ -387,7 +391,7 @@ def test_a_gateway_that_died_is_told_and_can_be_started_again(installed: Install
 def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installed) -> None:
     """Of the service that runs with the usual directory; and a restart does not stop what it could not start again."""
     file = installed.folder / "mcp-gateway.json"
-    file.write_text(json.dumps({"listen": {"port": free_port()}}))
+    file.write_text(json.dumps({"listen": {"port": 0}}))
     installed("start")
     pid = json.loads((installed.folder / ".local/state/mcp-gateway/service.json").read_text())["pid"]
     file.write_text("{")
@@ -408,28 +412,27 @@ def test_a_configuration_gone_bad_keeps_nobody_from_stopping(installed: Installe
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
 def test_so_does_a_token_that_is_missing_where_the_file_has_a_directory_of_its_own(installed: Installed) -> None:
-    port = free_port()
-    installed.configure(listen={"port": port}, servers={"a": {"command": "${TOKEN}", "enabled": False}})
+    installed.configure(listen={"port": 0}, servers={"a": {"command": "${TOKEN}", "enabled": False}})
     (installed.folder / "variables").write_text("TOKEN=hunter2\n")
     installed("start", "--environment-file", "variables")
-    pid = installed.pid
+    pid, url = installed.pid, installed.url
 
     refused, status, logs, stopped = installed("reload"), installed("status"), installed("logs"), installed("stop")
 
     assert (refused.returncode, "TOKEN is not set" in refused.stderr) == (2, True)
     assert status.stdout.startswith(f"running: process {pid}, ")
-    assert logs.stdout == f"listening on http://127.0.0.1:{port}\n"
+    assert logs.stdout == f"listening on {url}\n"
     assert stopped.stdout == f"stopped: process {pid}\n"
 
 
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
 def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: Installed) -> None:
-    installed.configure(listen={"port": free_port()})
+    installed.configure(listen={"port": 0})
     with installed.foreground("listening on ") as foreground:
         status, started, stopped = installed("status"), installed("start"), installed("stop")
         foreground.send_signal(signal.SIGINT)
-        foreground.communicate(timeout=30)
+        foreground.communicate(timeout=ENDING)
 
     assert foreground.returncode == 0
     assert status.returncode == 0
@@ -444,14 +447,15 @@ def test_a_gateway_that_somebody_else_started_is_seen_and_left_alone(installed: 
 @pytest.mark.requirement("6.service")
 def test_a_bridge_is_started_where_there_are_upstreams(installed: Installed) -> None:
     """It is up although its upstream is not: that is dialled for ever. The token is nobody's to see."""
-    upstream = {"name": "cloud", "endpoint": f"ws://127.0.0.1:{free_port()}/?token=${{TOKEN}}"}
-    installed.configure(servers={}, upstreams=[upstream])
-    (installed.folder / ".env").write_text("TOKEN=hunter2\n")
-    variables = ("--environment-file", ".env")
+    with closed_port() as port:
+        upstream = {"name": "cloud", "endpoint": f"ws://127.0.0.1:{port}/?token=${{TOKEN}}"}
+        installed.configure(servers={}, upstreams=[upstream])
+        (installed.folder / ".env").write_text("TOKEN=hunter2\n")
+        variables = ("--environment-file", ".env")
 
-    started, silent = installed("start", *variables), installed("status", *variables)
-    restarted, status = installed("restart", *variables, "-port", "0"), installed("status", *variables)
-    logs, stopped = installed("logs", *variables), installed("stop", *variables)
+        started, silent = installed("start", *variables), installed("status", *variables)
+        restarted, status = installed("restart", *variables, "-port", "0"), installed("status", *variables)
+        logs, stopped = installed("logs", *variables), installed("stop", *variables)
 
     printed = [started, silent, restarted, status, logs, stopped]
     assert [each.returncode for each in printed] == [0] * len(printed), printed
@@ -541,7 +545,7 @@ def test_what_a_dead_gateway_left_behind_is_of_none_that_runs(
 @pytest.mark.real
 @pytest.mark.requirement("6.service")
 def test_logs_are_followed(installed: Installed) -> None:
-    installed.configure(listen={"port": free_port()})
+    installed.configure(listen={"port": 0})
     assert installed("logs").returncode == 1
     installed("start")
     command = [sys.executable, "-m", "runners.service", "logs", "-f", "-n", "1"]
@@ -553,7 +557,7 @@ def test_logs_are_followed(installed: Installed) -> None:
         os.kill(installed.pid, signal.SIGHUP)
         assert "reloading the configuration" in following.stdout.readline()
         following.terminate()
-        following.communicate(timeout=30)
+        following.communicate(timeout=ENDING)
     installed("stop")
 
 

@@ -7,12 +7,15 @@ import json
 import logging
 import os
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 
 from mcpgateway.wire import private
+from runners import statefile
 from runners.processes import Process
 from runners.statefile import NAME, Dialled, State, StateFile, read, running, this_process
 
@@ -110,3 +113,53 @@ def test_what_runs_is_told_from_another_process_of_its_number(tmp_path: Path) ->
     StateFile(tmp_path, process=mine).write(state(attrs.evolve(mine, born="earlier")))
     assert running(tmp_path) is None
     assert running(tmp_path / "nowhere") is None
+
+
+class Disk:
+    """Takes its time: until ``go_on``."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = threading.Event(), threading.Event()
+        self._replace = private.replace
+
+    def replace(self, path: Path, data: bytes) -> None:
+        self.begun.set()
+        self.go_on.wait()
+        self._replace(path, data)
+
+
+@pytest.fixture
+def slow(file: StateFile, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
+    """A disk on which another thread is writing the file."""
+    disk = Disk()
+    monkeypatch.setattr(private, "replace", disk.replace)
+    writing = threading.Thread(target=file.write, args=(state(),))
+    writing.start()
+    disk.begun.wait()
+    yield disk
+    disk.go_on.set()
+    writing.join()
+
+
+@pytest.mark.requirement("4.life.files")
+def test_the_end_leaves_nothing_that_a_thread_is_writing_and_nothing_is_written_after_it(
+    slow: Disk, file: StateFile, tmp_path: Path
+) -> None:
+    ending = threading.Thread(target=file.remove)
+    ending.start()
+    ending.join(0.01)
+    slow.go_on.set()
+    ending.join()
+    file.write(state())
+    assert list((tmp_path / "state").iterdir()) == []
+
+
+def test_a_disk_that_does_not_answer_does_not_hold_up_the_end(
+    slow: Disk, file: StateFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statefile, "PATIENCE", 0.01)
+    ending = threading.Thread(target=file.remove, daemon=True)
+    ending.start()
+    ending.join(30)
+    assert not ending.is_alive()
+    assert not slow.go_on.is_set()

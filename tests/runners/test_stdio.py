@@ -22,9 +22,10 @@ from runners import stdio
 from runners.processes import Process
 from runners.statefile import State, StateFile, this_process
 from tests.fronts.site import LEGACY, call, modern, notification, request
-from tests.processes import POLL, let_run, marked
+from tests.processes import POLL, let_run
 from tests.real.gateways import ENDING, environment, gateway
-from tests.runners.held import Held
+from tests.runners.held import Held, none_left
+from tests.runners.states import noted
 
 INITIALIZE = request(0, "initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t"}})
 TWO = {"servers": {"a": {"command": "x"}, "b": {"command": "y"}}}
@@ -266,8 +267,8 @@ def test_the_end_leaves_no_process_and_answers_what_it_can(tmp_path: Path, held:
 
     assert "shutting down" in answer["error"]["message"]
     assert status == 0
-    assert held.gone_after(1)
-    assert marked(f"MARK=stdio-{tmp_path}") == set()
+    assert held.gone()
+    assert none_left(f"MARK=stdio-{tmp_path}")
 
 
 @real
@@ -283,7 +284,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, held: Held) -> None:
             pass
         it.process.send_signal(signal.SIGTERM)
         assert it.process.wait(ENDING) == -signal.SIGTERM
-    assert held.gone_after(5)
+    assert held.gone()
 
 
 @real
@@ -315,6 +316,7 @@ def test_a_bridge_outlives_the_gateway_behind_it(tmp_path: Path) -> None:
     config = written(tmp_path, {"servers": {}})
     with gateway("--demo", "--config", config) as first:
         port = first.url.rpartition(":")[2]
+        noted(tmp_path / "state", first.process.pid)
         with talk("--config", config, "--url") as it:  # by the state file
             it.ask(INITIALIZE)
             assert "result" in it.ask(call(1, "clock_now", {"timezone": "UTC"}))

@@ -59,11 +59,13 @@ def test_it_opens_for_nothing_else(purpose: str, binding: list[str], other: str,
             SEALER.open(other, seal, binding=elsewhere)
 
 
-@given(st.data())
-def test_no_character_of_it_can_be_changed(data: st.DataObject) -> None:
+@given(st.integers(0, 10_000), st.integers(0, 10_000))
+def test_no_character_of_it_can_be_changed(at: int, which: int) -> None:
+    """No two seals are equal, so what is drawn must not depend on one."""
     seal = SEALER.seal("p", {"a": 1}, binding=(), lifetime=1.0)
-    at = data.draw(st.integers(0, len(seal) - 1))
-    put = data.draw(st.sampled_from("Aa0-_.=é ").filter(lambda character: character != seal[at]))
+    at %= len(seal)
+    others = [character for character in "Aa0-_.=é " if character != seal[at]]
+    put = others[which % len(others)]
     with pytest.raises(Broken):
         SEALER.open("p", seal[:at] + put + seal[at + 1 :], binding=())
 

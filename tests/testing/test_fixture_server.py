@@ -29,7 +29,7 @@ def serve(*messages: object, options: tuple[str, ...] = ()) -> tuple[list[Any], 
         [sys.executable, "-m", "mcpgateway.testing.fixture_server", *options],
         input="".join(line + "\n" for line in lines).encode(),
         capture_output=True,
-        timeout=30,
+        timeout=300,
         check=False,
     )
     return [json.loads(line) for line in done.stdout.splitlines()], done

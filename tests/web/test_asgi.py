@@ -33,7 +33,7 @@ async def serving(app: asgi.App) -> AsyncIterator[Client]:
             nursery.start_soon(poller.run)
             nursery.start_soon(sweeper.run)
             nursery.start_soon(accept, listener, nursery, partial(_serve, server, poller))
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 stream = await trio.open_tcp_stream(*listener.getsockname())
                 async with Client(stream, "localhost") as client:
                     yield client

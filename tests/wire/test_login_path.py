@@ -21,7 +21,7 @@ from mcpgateway.wire.login_path import Answer, LoginPath, filled, is_wanted, que
 
 AUTO, ALWAYS, NEVER = LoginShellMode.AUTO, LoginShellMode.ALWAYS, LoginShellMode.NEVER
 BARE = "/usr/bin:/bin:/usr/sbin:/sbin"
-SOON = 5.0
+SOON = 60.0
 
 # ---- when ------------------------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from tests.wire.http1 import certificates
 from tests.wire.http1.peers import Peer
 
 KINDS: Final = ("edge", "plain", "tls") if readiness.AVAILABLE else ("plain", "tls")
-GUARD: Final = 5.0
+GUARD: Final = 60.0
 """Seconds after which a test that waits for bytes has failed."""
 BIG: Final = bytes(range(256)) * 8192
 """2 MiB: more than the buffers of a socket pair hold."""

@@ -57,7 +57,7 @@ class Far:
 @asynccontextmanager
 async def far(tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Far, Poller]]:
     poller = Poller()
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
             async with listener:

@@ -17,7 +17,7 @@ from mcpgateway.wire.transport import SocketTransport, Transport
 from mcpgateway.wire.waiting import Wait
 from tests.wire.http1 import certificates
 
-GUARD: Final = 10.0
+GUARD: Final = 60.0
 """Seconds after which a test that waits for bytes has failed."""
 
 OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
