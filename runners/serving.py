@@ -171,6 +171,7 @@ async def _run(given: argparse.Namespace, read: Callable[[], Wanted], wanted: Wa
     ready = readiness.taken(os.environ)
     attached = has_terminal() and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN  # as nohup has it
     left = True
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # below it is received; one that comes too late for that is no end
     with (
         trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as ending,
         trio.open_signal_receiver(signal.SIGHUP) as reloading,

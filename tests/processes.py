@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -26,11 +27,24 @@ class DidNotStart(Exception):
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that nothing listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on 127.0.0.1 that nothing listens on, but whoever is told of it by this process.
+
+    It stays bound here until this process ends, so that the kernel gives it to no other process, nor to a connection
+    that goes out. Whoever says ``SO_REUSEADDR``, as servers do, can listen on it all the same (on Linux; elsewhere two
+    may not be bound to one port, and it is only unlikely that another takes it).
+    """
+    probe = socket.socket()
+    probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    probe.bind(("127.0.0.1", 0))
+    port: int = probe.getsockname()[1]
+    if sys.platform == "linux":
+        _held.append(probe)
+    else:
+        probe.close()
+    return port
+
+
+_held: list[socket.socket] = []
 
 
 @contextmanager
@@ -63,7 +77,7 @@ def _end(process: subprocess.Popen[bytes], grace: float = 15.0) -> None:
             continue
 
 
-def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 30.0) -> float:
+def wait_for_port(port: int, process: subprocess.Popen[bytes], log: Path, seconds: float = 60.0) -> float:
     """Wait until something listens on the port; the seconds it took."""
 
     def listens() -> bool:
@@ -124,11 +138,41 @@ def marked(mark: str) -> set[int]:
     return found
 
 
-def resident_mb(pid: int) -> float:
-    """The memory of a process. Linux only."""
+def children_of(pid: int, words: str = "") -> list[int]:
+    """The direct children of a process that have these words in their command line. Linux only.
+
+    Other processes may come and go meanwhile, and have any bytes for their names.
+    """
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            if not entry.name.isdecimal() or int((entry / "stat").read_bytes().rpartition(b")")[2].split()[1]) != pid:
+                continue
+            if words.encode() in (entry / "cmdline").read_bytes().replace(b"\0", b" "):
+                found.append(int(entry.name))
+        except OSError:
+            continue  # it has ended meanwhile
+    return found
+
+
+def descriptors(pid: int) -> int:
+    """How many files a process has open. Linux only."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def resident_mb(pid: int, field: str = "VmRSS") -> float:
+    """The memory of a process; with ``VmHWM`` the most that it has ever had. Linux only."""
     status = Path(f"/proc/{pid}/status").read_text()
-    (line,) = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    (line,) = [line for line in status.splitlines() if line.startswith(f"{field}:")]
     return int(line.split()[1]) / 1024
+
+
+def settled_mb(pid: int, most: float, seconds: float = 5.0) -> float:
+    """The memory of a process once it is so small, or after a while that should be enough for it. Linux only."""
+    until = time.monotonic() + seconds
+    while (now := resident_mb(pid)) >= most and time.monotonic() < until:
+        time.sleep(POLL)
+    return now
 
 
 def tail(log: Path, characters: int = 2000) -> str:

@@ -1696,6 +1696,7 @@ PROMISES = (
         "tests/runners/test_ending.py::test_sigterm_while_servers_are_starting",
         "tests/runners/test_ending.py::test_a_second_signal_of_another_kind_ends_it_at_once",
         "tests/runners/test_ending.py::test_sigterm_during_a_reload_that_cannot_read_its_file",
+        "tests/runners/test_ending.py::test_a_reload_that_comes_too_late_changes_nothing_about_the_end",
         "tests/runners/test_ending.py::test_a_standard_error_that_nobody_reads_holds_up_neither_calls_nor_the_end",
         "tests/runners/test_reload.py::test_a_terminal_that_is_closed_ends_the_gateway",
     ),

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.chaos.riot import PATHS, footprint, recovered, rested, run, settled, site
-from tests.real.test_killed_servers import children_of
+from tests.chaos.riot import PATHS, recovered, rested, run, settled, site
+from tests.processes import children_of
 
 pytestmark = [
     pytest.mark.real,
@@ -32,14 +32,13 @@ def test_only_calls_at_servers_in_trouble_suffer_and_nothing_is_left(tmp_path: P
     with site(tmp_path) as (gateway, web):
         for path in PATHS[1:]:
             trio.run(recovered, gateway.url, path)
-        settled()
-        before = footprint(gateway.process.pid)
+        before = settled(gateway)
         seen, done = trio.run(run, gateway, web, seed)
         web.restart()
         for path in PATHS[1:]:
             trio.run(recovered, gateway.url, path)
         after, state = rested(gateway, before)
-        children = children_of(gateway.process.pid, "")
+        children = children_of(gateway.process.pid)
         gateway.process.send_signal(signal.SIGTERM)
         status = gateway.ended()
 

@@ -54,5 +54,5 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def through(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
     """One gateway in front of all of them."""
     folder: Path = tmp_path_factory.mktemp("gateway")
-    with configured(folder, {"servers": servers.config, "startup_wait": "20s", "list_timeout": "20s"}) as gateway:
+    with configured(folder, {"servers": servers.config, "startup_wait": "60s", "list_timeout": "60s"}) as gateway:
         yield gateway

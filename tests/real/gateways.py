@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Final, Self
@@ -21,21 +21,27 @@ from mcpgateway.protocol.revisions import LATEST_LEGACY
 from tests.processes import DidNotStart
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
-STARTING: Final = 20.0
-ENDING: Final = 30.0
+STARTING: Final = 60.0
+ENDING: Final = 60.0
 """Seconds that a gateway is given, in any test, before the test gives up."""
 _LISTENING: Final = "listening on "
 
 
 def environment() -> dict[str, str]:
-    """That of this process, but with compiled modules, as an installation has them, and without foreign settings."""
+    """That of this process, but with compiled modules, as an installation has them, and without foreign settings: what
+    is spoken to is on this machine."""
     return {
-        **{name: value for name, value in os.environ.items() if name not in _UNWANTED},
+        **{name: value for name, value in os.environ.items() if name.upper() not in _UNWANTED},
         "PYTHONPATH": str(ROOT),
     }
 
 
-_UNWANTED = ("PYTHONDONTWRITEBYTECODE", "MCP_GATEWAY_CONFIG", "MCP_CONFIG")
+_UNWANTED = frozenset(
+    {
+        *("PYTHONDONTWRITEBYTECODE", "MCP_GATEWAY_CONFIG", "MCP_CONFIG", "MCP_ENDPOINT", "MCP_LOG_LEVEL"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    }
+)
 
 
 @attrs.frozen
@@ -74,12 +80,16 @@ class Log:
 
     def wait_for(self, words: str, seconds: float, *, after: int = 0) -> str:
         """The first line that has these words in it, ``after`` so many others."""
-        with self._news:
-            self._news.wait_for(lambda: self._ended or self._first(words, after) is not None, seconds)
-            found = self._first(words, after)
+        self.wait_until(lambda: self._first(words, after) is not None, seconds)
+        found = self._first(words, after)
         if found is None:
             raise DidNotStart(f"no line with {words!r} within {seconds:g} s; the log:\n{self}")
         return found
+
+    def wait_until(self, enough: Callable[[], bool], seconds: float) -> None:
+        """Wait until the lines are enough, or there will be no more, or the time is over."""
+        with self._news:
+            self._news.wait_for(lambda: self._ended or enough(), seconds)
 
     def _first(self, words: str, after: int) -> str | None:
         return next((line for line in self.lines[after:] if words in line), None)
@@ -130,9 +140,9 @@ def gateway(*arguments: str, env: Mapping[str, str] | None = None) -> Iterator[G
 def configured(
     folder: Path, config: Mapping[str, object], *arguments: str, env: Mapping[str, str] | None = None
 ) -> Iterator[GatewayProcess]:
-    """A gateway with a configuration, which is written to a file in ``folder``."""
+    """A gateway with a configuration, which is written to a file in ``folder``; what it keeps is there, too."""
     file = folder / "mcp-gateway.json"
-    file.write_text(json.dumps(config))
+    file.write_text(json.dumps({"state_dir": str(folder / "state"), **config}))
     with gateway("--config", str(file), *arguments, env=env) as running:
         yield running
 

@@ -1,4 +1,7 @@
-"""``python -m tests.real.http_server PORT…``: fixture servers over HTTP, in a process that can be killed."""
+"""``python -m tests.real.http_server PORT…``: fixture servers over HTTP, in a process that can be killed.
+
+With ``--told`` it says ``ready``, and serves when it is sent a line: a server that is there again at once.
+"""
 
 from __future__ import annotations
 
@@ -18,4 +21,7 @@ async def main(*ports: int) -> None:
 
 
 if __name__ == "__main__":
-    trio.run(main, *map(int, sys.argv[1:]))
+    if "--told" in sys.argv:
+        print("ready", flush=True)
+        sys.stdin.readline()
+    trio.run(main, *[int(argument) for argument in sys.argv[1:] if argument != "--told"])

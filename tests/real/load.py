@@ -14,8 +14,10 @@ import trio
 
 from tests.fronts.site import Client, Session, call
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 """Seconds after which a call hangs, in any test."""
+FEW: Final = 100
+"""Calls that some clients make in no time."""
 
 
 @attrs.frozen
@@ -79,20 +81,41 @@ def percentile(called: list[Called], share: float) -> float:
     return seconds[min(int(len(seconds) * share), len(seconds) - 1)]
 
 
+async def begun(called: list[Called]) -> None:
+    """Wait until clients are there, and have made some calls."""
+    with trio.fail_after(PATIENCE):
+        while len(called) < FEW:  # noqa: ASYNC110 - another process
+            await trio.sleep(0.01)
+
+
 async def lasting(seconds: float, until: trio.Event) -> None:
     """Let clients call for so long: for what is measured over real time."""
     await trio.sleep(seconds)
     until.set()
 
 
-async def every_second(times: int, act: Callable[[], None]) -> list[float]:
-    """Do something so many times, a second apart, in a thread; when it was done."""
-    done = []
-    for _ in range(times):
+@attrs.frozen
+class Killed:
+    """When a server was killed: just before, and when that was done."""
+
+    began: float
+    over: float
+
+
+async def killing(times: int, kill: Callable[[], Killed], called: list[Called]) -> list[Killed]:
+    """Kill a server so many times, in a thread, each time a second after the last and once it has answered again."""
+    killed: list[Killed] = []
+
+    def answers() -> bool:
+        return not killed or any(not each.problem and each.began > killed[-1].over for each in called[-100:])
+
+    while len(killed) < times:
         await trio.sleep(1)
-        done.append(time.monotonic())
-        await trio.to_thread.run_sync(act)
-    return done
+        with trio.fail_after(PATIENCE):
+            while not answers():  # noqa: ASYNC110 - another process
+                await trio.sleep(0.05)
+        killed.append(await trio.to_thread.run_sync(kill))
+    return killed
 
 
 async def until_well(url: str, path: str, tool: str) -> None:

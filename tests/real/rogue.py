@@ -99,10 +99,14 @@ def main() -> None:
     if "--stubborn" in sys.argv:
         stubborn.set()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        there, told = os.pipe()
         if os.fork() == 0:
             os.fork()
+            os.write(told, b"x")
             while True:
                 signal.pause()
+        for _ in ("child", "grandchild"):
+            os.read(there, 1)
     serve()
     while stubborn.is_set():
         signal.pause()

@@ -14,13 +14,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 
-from tests.processes import free_port, running, wait_for_port
+from tests.processes import children_of, descriptors, free_port, resident_mb, running, wait_for_port
 from tests.real.bridges import bridge, clouds
 from tests.real.cloud_server import BAD
 from tests.real.gateways import ENDING, ROOT, environment
-from tests.real.test_killed_servers import children_of
+from tests.real.pace import cores, cpu_slowness, slowness
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
@@ -131,14 +132,12 @@ def test_what_is_wrong_with_an_upstream_is_told_by_its_name_and_the_others_run_o
     assert "SECRET" not in str(near.log)
 
 
-def resident(pid: int) -> int:
-    """Kilobytes of memory of a process."""
-    status = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return int(next(line for line in status if line.startswith("VmRSS")).split()[1])
-
-
-def descriptors(pid: int) -> int:
-    return len(os.listdir(f"/proc/{pid}/fd"))
+LONG = 300.0
+"""Seconds that many drops are given, which take 20."""
+NOTICED = 0.1
+"""Seconds that a call of the other cloud takes at most, of 19 in 20."""
+STALLED = 5.0
+"""What no call may take, whatever else the machine does."""
 
 
 @pytest.mark.requirement("6.shows.drops", "6.drop", "6.upstreams")
@@ -155,18 +154,18 @@ def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: st
         config = {"upstreams": [upstream("rude", far.port, **soon), upstream("steady", far.port)]}
         with bridge(tmp_path, config) as near:
             pid = near.process.pid
-            far.told('"dropped": 50', 60)
+            far.told('"dropped": 50', LONG)
             children = sorted(children_of(pid, "ledger_server"))
-            memory, open_files = resident(pid), descriptors(pid)
-            far.told('"dropped": 200', 120)
-            after = resident(pid), descriptors(pid)
+            memory, open_files = resident_mb(pid), descriptors(pid)
+            far.told('"dropped": 200', LONG)
+            after = resident_mb(pid), descriptors(pid)
             rude, steady = far.told('"drops"'), far.told('"longest"')
             connections = [line for line in far.log.lines if "steady connection" in line]
             assert sorted(children_of(pid, "ledger_server")) == children
             assert "Traceback" not in str(near.log)
             assert "SECRET" not in str(near.log)
     fates = Counter(rude["ends"].get(token, "never came") for token in rude["lost"])
-    print(f"{rude['answered']} answered, lost: {dict(fates)}; {steady}; RSS {memory} -> {after[0]} KiB")
+    print(f"{rude['answered']} answered, lost: {dict(fates)}; {steady}; {memory:.1f} -> {after[0]:.1f} MB")
     assert (rude["drops"], rude["wrong"]) == (200, 0)
     assert sorted(rude["cancelled"]) == sorted(f"slow-{n}" for n in range(200))
     # Of every token: it came once at most; it was answered on the socket, or at the server and lost with the socket, or
@@ -175,10 +174,11 @@ def test_200_rude_drops_under_load_cost_nothing_but_the_calls_in_flight(kind: st
     assert rude["sent"] == rude["answered"] + fates.total()
     assert rude["come"] == rude["answered"] + fates["answered"] + fates["cancelled"]
     assert {token for token, end in rude["ends"].items() if end == "cancelled"} == set(rude["cancelled"])
-    assert rude["answered"] > 10_000
+    assert rude["answered"] > 200 * 16, "the drops were under load"
     assert (steady["wrong"], len(connections)) == (0, 1)
-    assert steady["longest"] < 0.5
-    assert after[0] - memory < 4096
+    assert steady["p95"] < NOTICED * slowness(), "most of the drops would be noticed"
+    assert steady["longest"] < STALLED
+    assert after[0] - memory < 4
     assert after[1] - open_files < 40  # there are connections to the HTTP server for the calls of the moment, 17 or so
 
 
@@ -190,12 +190,14 @@ AT_MOST = 110
 
 @pytest.mark.requirement("6.shows.speed")
 @pytest.mark.skipif(shutil.which("gcc") is None or shutil.which("taskset") is None, reason="needs gcc and taskset")
-@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two cores")
+@pytest.mark.skipif(len(cores()) < 2, reason="needs two cores")
 def test_16_calls_in_flight_on_one_socket(tmp_path: Path) -> None:
-    """Once in five rounds, for others use the machine too."""
+    """Once in five rounds, for others use the machine too; a slower one has its own pace."""
     rounds = []
     for _ in range(5):
-        rounds.append(measured(tmp_path))
+        pace = cpu_slowness()
+        rate, spent = measured(tmp_path)
+        rounds.append((rate * pace, spent / pace))
         if rounds[-1][0] >= AT_LEAST and rounds[-1][1] <= AT_MOST:
             break
     print(", ".join(f"{rate:.0f} calls/s with {spent:.1f} µs CPU a call" for rate, spent in rounds))
@@ -204,10 +206,10 @@ def test_16_calls_in_flight_on_one_socket(tmp_path: Path) -> None:
 
 
 def measured(folder: Path) -> tuple[float, float]:
-    """Calls a second, and microseconds of CPU a call."""
+    """Calls a second, without the time in which others have the two cores, and microseconds of CPU a call."""
     server, source = folder / "mcpback", ROOT / "tests" / "bench" / "mcpback.c"
     subprocess.run(["gcc", "-O2", "-w", "-o", str(server), str(source)], check=True)
-    first, second = sorted(os.sched_getaffinity(0))[:2]
+    first, second = cores()[:2]
     port = free_port()
     cloud = subprocess.Popen(
         ["taskset", "-c", str(first), sys.executable, "-m", "tests.bench.cloud", "3"],
@@ -225,17 +227,31 @@ def measured(folder: Path) -> tuple[float, float]:
             with bridge(folder, config) as near:
                 os.sched_setaffinity(near.process.pid, {second})
                 assert cloud.stdout.readline() == "warm\n"
-                before = cpu(near.process.pid)
+                pids = near.process.pid, cloud.pid, backend.pid
+                before = [Ran.of(pid) for pid in pids]
                 told = json.loads(cloud.stdout.readline())
-                spent = cpu(near.process.pid) - before
+                ours, load, behind = (Ran.of(pid) - then for pid, then in zip(pids, before, strict=True))
     finally:
         cloud.kill()
         cloud.communicate(timeout=ENDING)
     assert told["wrong"] == 0
-    return told["calls"] / told["seconds"], spent / told["calls"] * 1e6
+    # Cloud and server share a core, so that each waits for the other; for longer, it is for somebody else.
+    lost = ours.waiting + max(load.waiting - behind.running, behind.waiting - load.running, 0.0)
+    return told["calls"] / max(told["seconds"] - lost, 0.1), ours.running / told["calls"] * 1e6
 
 
-def cpu(pid: int) -> float:
-    """Seconds of CPU that all threads of a process have had."""
-    spent = sum(int((each / "schedstat").read_text().split()[0]) for each in Path(f"/proc/{pid}/task").iterdir())
-    return spent / 1e9
+@attrs.frozen
+class Ran:
+    """Seconds that a process has had a core, and has waited for one although it had something to do."""
+
+    running: float
+    waiting: float
+
+    @classmethod
+    def of(cls, pid: int) -> Ran:
+        """That of its first thread, which does all the work."""
+        running, waiting, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+        return cls(int(running) / 1e9, int(waiting) / 1e9)
+
+    def __sub__(self, other: Ran) -> Ran:
+        return Ran(self.running - other.running, self.waiting - other.waiting)

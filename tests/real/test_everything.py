@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::mcp.MCPDeprecationWarning"),
 ]
 
-PATIENCE: Final = 10.0
+PATIENCE: Final = 60.0
 PLACES: Final = [("/mcp/everything", ""), ("/mcp/remote", ""), ("/mcp", "everything_"), ("/mcp", "remote_")]
 """Paths, and what stands before the names of the server's tools there."""
 

@@ -14,6 +14,7 @@ import pytest
 
 from tests.processes import resident_mb
 from tests.real.gateways import BareClient, configured, environment, is_up
+from tests.real.pace import slowness
 
 pytestmark = pytest.mark.real
 
@@ -23,32 +24,38 @@ RESIDENT_MB: Final = 80
 TRIES: Final = 10
 CONFIG: Final = {"servers": {"clock": {"command": sys.executable, "args": ["-m", "mcpgateway.demo.clock"]}}}
 
-TIMED = """
+TIMED: Final = """
 import time
-began = time.perf_counter()
-import mcpgateway
-mcpgateway.open_gateway
-print(time.perf_counter() - began)
+began = time.process_time()
+import {}
+print((time.process_time() - began) * 1000)
 """
+"""Prints the milliseconds of CPU time that an import takes."""
+OURS: Final = "mcpgateway; mcpgateway.open_gateway"
+OTHERS: Final = "asyncio, doctest, http.server, imaplib, multiprocessing.pool, pdb, unittest.mock, xml.dom.minidom"
+OTHERS_MS: Final = 60
+"""What these modules of the standard library take on the reference machine."""
 
 
 def run(code: str) -> str:
     return subprocess.run(
-        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=30
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True, timeout=60
     ).stdout
 
 
 @pytest.mark.requirement("2.shows.footprint")
 def test_importing_is_quick() -> None:
-    """The best of some, after one that compiles: what others do on this machine meanwhile is not meant."""
-    run(TIMED)
+    """In CPU time, which is all that it takes, and in relation to other imports where these take longer than on the
+    reference machine; the best of some, after one that compiles."""
+    run(TIMED.format(OURS))
     best = math.inf
     for _ in range(TRIES):
-        best = min(best, float(run(TIMED)) * 1000)
+        pace = max(float(run(TIMED.format(OTHERS))) / OTHERS_MS, 1.0)
+        best = min(best, float(run(TIMED.format(OURS))) / pace)
         if best < IMPORT_MS:
             break
 
-    assert best < IMPORT_MS, f"import mcpgateway with open_gateway: {best:.0f} ms"
+    assert best < IMPORT_MS, f"import mcpgateway with open_gateway: {best:.0f} ms of the reference machine"
     print(f"import: {best:.0f} ms of {IMPORT_MS}")
 
 
@@ -76,15 +83,16 @@ def test_the_sdk_and_what_is_not_needed_is_not_imported() -> None:
 
 @pytest.mark.requirement("2.shows.footprint")
 def test_it_listens_at_once(tmp_path: Path) -> None:
-    """The best of some, from the start of the process to the line that says so."""
+    """From the start of the process to the line that says so; the best of some."""
     best = math.inf
     for _ in range(TRIES):
+        pace = slowness()
         with configured(tmp_path, CONFIG) as running:
-            best = min(best, running.seconds)
+            best = min(best, running.seconds / pace)
         if best < LISTENING_S:
             break
 
-    assert best < LISTENING_S, f"listening after {best:.2f} s"
+    assert best < LISTENING_S, f"listening after {best:.2f} s of the reference machine"
     print(f"listening: {best:.2f} s of {LISTENING_S:g}")
 
 

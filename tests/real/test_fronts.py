@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 FIXTURE = {"one": {"command": sys.executable, "args": ["-m", "mcpgateway.testing.fixture_server"]}}
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

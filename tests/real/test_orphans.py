@@ -9,6 +9,7 @@ import http.client
 import os
 import random
 import secrets
+import statistics
 import sys
 import threading
 import time
@@ -33,6 +34,9 @@ SHORT: Final = 10
 QUIET_S: Final = 15
 """Longer than the threads in which trio forks live when they have nothing to do."""
 GONE_S: Final = 2.0
+"""Seconds until nothing is left of a gateway that was killed, of most that were."""
+STALL: Final = 10
+"""How many times longer that may be for the others, on a machine that does other things too."""
 ROGUE: Final = {
     "command": sys.executable,
     "args": ["-IS", str(Path(__file__).with_name("rogue.py")), "--stubborn"],
@@ -98,7 +102,7 @@ def load(url: str) -> Iterator[list[int]]:
 def seconds_until_none(mark: str) -> float:
     began = time.monotonic()
     while left := marked(mark):
-        assert time.monotonic() - began < GONE_S, f"{len(left)} processes are left: {sorted(left)}"
+        assert time.monotonic() - began < GONE_S * STALL, f"{len(left)} processes are left: {sorted(left)}"
     return time.monotonic() - began
 
 
@@ -118,6 +122,7 @@ def test_no_process_is_left_by_a_gateway_that_is_killed_under_load(tmp_path: Pat
     assert min(seen) >= 2 + 2 * PER_CHILD, "the gateway, the guard, two children"
     print(f"{KILLS} kills, {min(seen)} to {max(seen)} processes, {started} children had come and gone")
     print(f"none left after {max(taken) * 1000:.0f} ms at most")
+    assert statistics.median(taken) < GONE_S
 
 
 @pytest.mark.skipif(KILLS <= SHORT, reason="takes 15 s: part of the long form")

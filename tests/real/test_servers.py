@@ -26,7 +26,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Async generator '(httpx2|httpcore2):ResourceWarning"),
 ]
 
-PATIENCE: Final = 30.0
+PATIENCE: Final = 60.0
 MODES: Final = ("legacy", "auto", LATEST_MODERN)
 Example: TypeAlias = tuple[str, dict[str, Any], str]
 
@@ -179,7 +179,7 @@ def test_check_tells_what_all_of_them_are(servers: Servers, tmp_path: Path) -> N
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
     )
 
     assert done.returncode == 0, done.stderr

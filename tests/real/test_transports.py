@@ -52,7 +52,7 @@ async def test_a_client_calls_sees_progress_and_is_asked(url: str, server: str, 
         steps.append(progress)
 
     where = f"{url.removesuffix('/mcp')}/mcp/{server}"
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with Client(where, mode=mode, elicitation_callback=answer) as client:
             echo = await client.call_tool("echo", {"text": "hello"})
             assert [part.text for part in echo.content if isinstance(part, types.TextContent)] == ["hello"]

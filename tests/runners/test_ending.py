@@ -175,10 +175,12 @@ def test_a_second_signal_of_another_kind_ends_it_at_once(first: str, second: str
 
 @pytest.mark.requirement("4.life.drain")
 def test_sigterm_during_a_reload_that_cannot_read_its_file(tmp_path: Path) -> None:
-    """The file is a pipe that nobody writes to: reading it waits for ever."""
-    with configured(tmp_path, {"servers": {}}) as running:
-        (tmp_path / "mcp-gateway.json").unlink()
-        os.mkfifo(tmp_path / "mcp-gateway.json")
+    """A file of variables is a pipe that nobody writes to: reading it waits for ever."""
+    variables = tmp_path / "variables"
+    variables.touch()
+    with configured(tmp_path, {"servers": {}}, "--environment-file", str(variables)) as running:
+        variables.unlink()
+        os.mkfifo(variables)
         running.process.send_signal(signal.SIGHUP)
         running.log.wait_for("reloading the configuration", ENDING)
         running.process.send_signal(signal.SIGTERM)
@@ -223,3 +225,13 @@ def test_a_standard_error_that_nobody_reads_holds_up_neither_calls_nor_the_end(t
         process.kill()
         process.wait()
         os.close(reader)
+
+
+@pytest.mark.requirement("4.life.drain")
+def test_a_reload_that_comes_too_late_changes_nothing_about_the_end(tmp_path: Path) -> None:
+    """SIGHUP at every moment of it, the last ones included."""
+    with configured(tmp_path, {"servers": {}}) as running:
+        running.process.send_signal(signal.SIGTERM)
+        while running.process.poll() is None:
+            running.process.send_signal(signal.SIGHUP)
+        assert running.process.returncode == 0

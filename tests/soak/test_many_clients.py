@@ -54,7 +54,7 @@ CHILDREN: Final = 4
 """``links.max`` of the stdio server."""
 OWN: Final = 3
 """Links of the gateway's own to a server that has one for each session: modern, and for each set of capabilities."""
-SETTLING: Final = 10.0
+SETTLING: Final = 60.0
 """Seconds until a gateway without clients must have nothing left of them."""
 INITIALIZE: Final = {"protocolVersion": "2025-11-25", "clientInfo": {"name": "player", "version": "1"}}
 
@@ -255,7 +255,8 @@ async def real_gateway(log: Path, web: str) -> AsyncIterator[tuple[Gateway, str]
         },
         "web": {"url": web},
     }
-    gateway = Gateway(from_value({"listen": {"port": 0}, "servers": servers}, env={}).config)
+    value = {"listen": {"port": 0}, "state_dir": str(log.parent), "servers": servers}
+    gateway = Gateway(from_value(value, env={}).config)
     stop = trio.Event()
     async with trio.open_nursery() as nursery:
         url = await nursery.start(partial(serve, gateway, stop=stop))
@@ -272,7 +273,7 @@ async def test_for_real_every_message_reaches_its_own_client(tmp_path: Path) -> 
     print(f"seed {seed}")
     dice, tally, log, seen = Random(seed), Tally(), tmp_path / "cancelled", list[str]()
     pids: set[int] = set()
-    with trio.fail_after(SECONDS + 60):
+    with trio.fail_after(SECONDS + 120):
         async with serve_fixture(partial(SoakServer, report=seen.append)) as web, real_gateway(log, web.url) as served:
             gateway, url = served
             async with httpx2.AsyncClient(timeout=60.0, limits=httpx2.Limits(max_connections=None)) as http:
