@@ -8,8 +8,8 @@ import trio.testing
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, NoBack, Reply, Request
-from mcpgateway.calls.mirrors import PATIENCE
 from mcpgateway.calls.namespace import Namespace
+from mcpgateway.calls.tool_parameters import PATIENCE
 from mcpgateway.config.model import HttpServer
 from mcpgateway.errors import HEADER_MISMATCH, HeaderMismatch
 from mcpgateway.jsonrpc import Message
