@@ -8,7 +8,7 @@ import trio.testing
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.calls.call import era_for
+from mcpgateway.calls.keys import era_for
 from mcpgateway.calls.legacy_clients import ROUNDS
 from mcpgateway.calls.relay import answer
 from mcpgateway.config.model import EraPolicy, HttpServer, InProcessServer
