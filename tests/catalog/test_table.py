@@ -71,7 +71,7 @@ def test_a_prefix_may_be_another_or_none() -> None:
     assert names(table) == {"zhipu_look": ("zai-server", "look"), "look": ("x", "look"), "y_look": ("y", "look")}
 
 
-@given(listings())
+@given(listings(others=strategies.json_objects))
 def test_raw_over_one_server_changes_nothing_at_all(listing: tuple[Item, ...]) -> None:
     table = show({"s": listing}, RAW)
 
@@ -156,7 +156,7 @@ def test_prefixed_names_are_legal(namespace: Namespace) -> None:
     assert all(LEGAL.fullmatch(entry.name) for entry in table_of(namespace).entries)
 
 
-@given(namespaces())
+@given(namespaces(others=strategies.json_objects))
 def test_a_listing_says_what_the_table_routes_and_keeps_the_rest(namespace: Namespace) -> None:
     table = table_of(namespace)
     merged = namespace.mode is PREFIXED or len(namespace.views) > 1
