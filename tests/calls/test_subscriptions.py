@@ -218,7 +218,6 @@ async def test_one_acknowledgement_for_all_and_every_servers_news(autojump_clock
         "vendor.example/news": {"deep": [1]},
     }
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, wanted, Listener(), Listener()) as clients:
             (link_a, a), (link_b, b) = link_to(one), link_to(two)
             assert value_of(a.wanted(a.listening[0])) == {
@@ -252,7 +251,6 @@ async def test_one_acknowledgement_for_all_and_every_servers_news(autojump_clock
 async def test_the_catalogue_is_anew_before_the_client_is_told(autojump_clock: trio.testing.MockClock) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b")) as gateway:
-        await gateway.ready()
         await ask(space(gateway), modern(), "tools/list")
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             link, server = link_to(one)
@@ -271,7 +269,6 @@ async def test_the_catalogue_is_anew_before_the_client_is_told(autojump_clock: t
 async def test_a_server_that_ends_its_part_ends_no_others(autojump_clock: trio.testing.MockClock) -> None:
     adapters = [honours("a"), honours("b"), honours("c", Refuses)]
     async with gateway_of(*adapters) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             (link_a, a), (link_b, b) = (link_to(adapters[n]) for n in (0, 1))
             link_a.send(the_end_of(a))
@@ -291,7 +288,6 @@ async def test_a_server_that_is_lost_is_listened_to_again(autojump_clock: trio.t
     """What it would have told meanwhile nobody knows, so the client is told that everything has changed."""
     one, two = honours("a"), honours("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             one.links[-1].crash("killed")
             await trio.sleep(10)
@@ -308,7 +304,6 @@ async def test_a_server_that_is_lost_is_listened_to_again(autojump_clock: trio.t
 async def test_a_server_that_stays_away_is_tried_less_and_less_often(autojump_clock: trio.testing.MockClock) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b")) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             one.dead = True
             one.links[-1].crash("killed")
@@ -325,7 +320,6 @@ async def test_a_server_that_does_not_acknowledge_delays_the_client_for_so_long(
 ) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b", NeverHonours)) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             link, server = link_to(one)
             link.send(server.about(server.listening[0], "tools/list_changed"))
@@ -342,7 +336,6 @@ async def test_where_nothing_can_be_honoured_nothing_is_and_the_client_may_liste
     wanted: dict[str, JSON], autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a", eras={Era.MODERN}), library("b", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         async with listening(gateway, wanted, Listener()) as (client,):
             assert client.heard == [("subscriptions/acknowledged", {"notifications": {}})]
             assert not client.ended
@@ -351,7 +344,6 @@ async def test_where_nothing_can_be_honoured_nothing_is_and_the_client_may_liste
 async def test_a_client_that_goes_is_told_of_everywhere(autojump_clock: trio.testing.MockClock) -> None:
     one, two = honours("a"), honours("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener(), Listener()) as (goes, stays):
             goes.wait.end(ClientGone("gone"))
             await settled()
@@ -366,7 +358,6 @@ async def test_a_client_that_goes_is_told_of_everywhere(autojump_clock: trio.tes
 @pytest.mark.parametrize("path", ["", "a"])
 async def test_the_end_of_the_gateway_is_a_graceful_one(path: str, autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(honours("a")) as gateway:
-        await gateway.ready()
         wait, back, ended = Wait(), Collecting(), list[Reply]()
 
         async def listen() -> None:
@@ -382,14 +373,12 @@ async def test_the_end_of_the_gateway_is_a_graceful_one(path: str, autojump_cloc
 
 async def test_legacy_clients_have_no_such_method(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a"), library("b")) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound):
             await ask(space(gateway), legacy(), LISTEN, {"notifications": {}})
 
 
 async def test_listings_say_that_they_may_be_listened_to(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(honours("a"), library("b", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         offered = result(await ask(space(gateway), modern(), "server/discover"))["capabilities"]
 
         assert isinstance(offered, dict)
@@ -403,7 +392,6 @@ async def test_clients_that_listen_keep_no_call_from_a_server_whose_links_take_o
     adapter = honours("a")
     alone = InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE, links=Links(max=1))
     async with gateway_of(adapter, configs={"a": alone}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         listeners = [Listener() for _ in range(3)]
         for listener in listeners:
             nursery.start_soon(listener.listen, gateway, {"toolsListChanged": True})

@@ -91,7 +91,6 @@ async def test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told(
 ) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         before, missing = await listed(gateway, caller)
@@ -115,7 +114,6 @@ async def test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told(
 async def test_a_late_listing_that_says_the_same_is_no_news(autojump_clock: trio.testing.MockClock) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         await listed(gateway, caller)
@@ -133,7 +131,6 @@ async def test_a_late_listing_that_says_the_same_is_no_news(autojump_clock: trio
 async def test_a_late_listing_that_never_comes_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         await listed(gateway, legacy())
         slow_one(slow).lags = True
         await listed(gateway, legacy())
@@ -149,7 +146,6 @@ async def test_a_server_that_is_asked_in_vain_again_and_again_is_not_waited_for_
     """And is again once it has answered a ping."""
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         slow_one(slow).silent = True
         took: list[float] = []
         for _ in range(30):
