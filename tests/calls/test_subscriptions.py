@@ -13,11 +13,11 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Reply
-from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, united
+from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, targeted, united
 from mcpgateway.catalog.naming import Target
 from mcpgateway.config.model import InProcessServer, Isolation, Links
 from mcpgateway.demo.server import Tool
-from mcpgateway.errors import JSON, CallEnded, ClientGone, MethodNotFound, ShuttingDown
+from mcpgateway.errors import JSON, CallEnded, ClientGone, InvalidParams, MethodNotFound, ShuttingDown
 from mcpgateway.gateway import Gateway
 from mcpgateway.jsonrpc import Message, members_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
@@ -182,6 +182,33 @@ def test_every_server_is_asked_for_what_is_its_own(
             own = part.wanted[member]
             assert isinstance(own, list)
             assert {Target(server, str(name)) for name in own} <= set(targets.values())
+
+
+async def test_resources_and_tasks_are_looked_up_each_where_they_are_known() -> None:
+    async def reader(uri: str) -> Target:
+        await trio.lowlevel.checkpoint()
+        return Target("a", uri)
+
+    def task(id: str) -> Target:
+        if id == "over":
+            raise InvalidParams("there is no such task")
+        return Target("b", "1")
+
+    wanted: dict[str, JSON] = {"resourceSubscriptions": ["x://1"], "taskIds": ["b.1", "over"], "toolsListChanged": True}
+    assert await targeted(wanted, reader, task) == {
+        ("resourceSubscriptions", "x://1"): Target("a", "x://1"),
+        ("taskIds", "b.1"): Target("b", "1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "member"), [("resources/updated", "uri"), ("tasks", "taskId"), ("resources/list_changed", None)]
+)
+def test_news_are_about_what_the_client_calls_it(method: str, member: str | None) -> None:
+    message = jsonrpc.notification(f"notifications/{method}", {"uri": "1", "taskId": "1"})
+    expected = {"uri": "1", "taskId": "1"} | ({member: "b.1"} if member else {})
+
+    assert value_of(respelled(message, Part({}, {"1": "b.1"})).params or b"") == expected
 
 
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(CHANGES, st.booleans())), max_size=3))
