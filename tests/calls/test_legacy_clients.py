@@ -422,11 +422,14 @@ async def test_rounds_have_an_end(autojump_clock: trio.testing.MockClock) -> Non
     again: dict[str, JSON] = {"requestState": "again"}
     adapter = seminar("a", *[again] * (ROUNDS + 5))
     async with gateway_of(adapter) as gateway:
+        began = trio.current_time()
         reply = result(await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo"}))
 
         assert reply["isError"] is True
         assert f"wants input more than {ROUNDS} times" in str(reply["content"])
         assert len(host(adapter).asking) == ROUNDS + 1
+        pauses = 0.05 + 0.1 + 0.2 + (ROUNDS - 3) * 0.25  # none after the last round
+        assert trio.current_time() - began == pytest.approx(pauses)
 
 
 @pytest.mark.requirement("bridge.capability-gate.legacy-to-modern", "5.bad")
