@@ -175,7 +175,7 @@ async def test_a_client_is_told_when_a_server_comes_up_that_its_listing_lacked(
     """Of a server of both eras the gateway makes a modern link first, which says nothing of what legacy clients see."""
     late = library("late", eras=eras)
     late.delay = 20.0
-    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), late, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         raw, _ = await space(gateway).initialize(caller, handshake(), "id")
@@ -196,7 +196,7 @@ async def test_a_client_that_gave_up_listing_is_told_when_there_is_something_to_
     """As an AI cloud whose ``call_deadline`` is shorter than a listing waits: it has no list at all."""
     late = library("late")
     late.delay = 3.0
-    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), late, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         for seconds in (1.0, 4.0):  # before any link was tried, and while the second link is being made
             with trio.move_on_after(seconds) as scope:
@@ -213,7 +213,7 @@ async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
 ) -> None:
     down = library("down", eras={Era.LEGACY})
     down.dead = True
-    async with gateway_of(library("a"), down, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), down, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         _, missing = await listed(gateway, caller)
         assert list(missing) == ["down"]
@@ -230,7 +230,6 @@ async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
 async def test_a_server_of_the_other_era_is_not_awaited(autojump_clock: trio.testing.MockClock) -> None:
     mirror = InProcessServer("new", module="m:s", era=EraPolicy.MIRROR)
     async with gateway_of(library("a"), library("new", eras={Era.MODERN}), configs={"new": mirror}) as gateway:
-        await gateway.ready()
         _, missing = await listed(gateway, session_of(gateway, space(gateway), legacy()))
         assert list(missing) == ["new"]
         assert [server.missed for server in gateway.servers.values()] == [False, False]
