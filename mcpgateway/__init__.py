@@ -2,7 +2,7 @@
 
     app                  configuration -> servers, namespaces, fronts: `open_gateway`, `serve`, `Service`
     web                  the cold HTTP routes
-    fronts               how clients reach the gateway: Streamable HTTP, HTTP+SSE, WebSocket, stdio
+    fronts               how clients reach the gateway: Streamable HTTP, HTTP+SSE, WebSocket, stdio, upstreams
     gateway              owns the nurseries, knows the namespaces
     calls                what happens to one call: routing, merged listings, its link, its back-channel
     sessions             what outlives a call on the client's side

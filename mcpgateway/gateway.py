@@ -21,7 +21,7 @@ from mcpgateway.adapters.base import Adapter
 from mcpgateway.adapters.factory import Commons, adapter_for
 from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes, ChangesStatistics, Shown
-from mcpgateway.calls.client import Client, OnProgress
+from mcpgateway.calls.client import Client, Clients
 from mcpgateway.calls.interests import Interests
 from mcpgateway.calls.legacy_clients import LegacyClients
 from mcpgateway.calls.listening import Listening
@@ -35,7 +35,7 @@ from mcpgateway.calls.watches import Watches
 from mcpgateway.config.differences import Differences, compare
 from mcpgateway.config.model import Config, ServerConfig, StdioServer
 from mcpgateway.config.plan import Plan, enabled, plans
-from mcpgateway.errors import JSON, Reconfigured, UnknownNamespace
+from mcpgateway.errors import Reconfigured, UnknownNamespace
 from mcpgateway.protocol.revisions import Era
 from mcpgateway.recording.events import Recorder
 from mcpgateway.recording.tally import Tally
@@ -72,7 +72,7 @@ class GatewayStatistics:
     """What clients hold, by the key of its bound in ``listen.limits``."""
 
 
-class Gateway:
+class Gateway(Clients):
     """Servers behind namespaces. Made by `mcpgateway.open_gateway`, or run with `run` in a nursery of your own.
 
     ``adapters`` replace the adapters of configured servers, by name: how tests and embedders bring their own.
@@ -393,10 +393,6 @@ class Gateway:
     # ---- for Python --------------------------------------------------------------------------------------------------
 
     def client(self, namespace: str = "") -> Client:
-        """A client of a namespace, in this process.
-
-        :raises UnknownNamespace: there is none of that name
-        """
         find = partial(self._find, namespace)
         find()
         return Client(find)
@@ -406,44 +402,6 @@ class Gateway:
         if found is None:
             raise UnknownNamespace(f"there is no namespace or server {name!r}")
         return found
-
-    async def list_tools(self, *, namespace: str = "") -> list[JSON]:
-        """See `mcpgateway.calls.client.Client.list_tools`."""
-        return await self.client(namespace).list_tools()
-
-    async def call_tool(
-        self,
-        name: str,
-        arguments: Mapping[str, object] | None = None,
-        *,
-        namespace: str = "",
-        timeout: float | None = None,
-        on_progress: OnProgress | None = None,
-    ) -> dict[str, JSON]:
-        """See `mcpgateway.calls.client.Client.call_tool`."""
-        return await self.client(namespace).call_tool(name, arguments, timeout=timeout, on_progress=on_progress)
-
-    async def list_prompts(self, *, namespace: str = "") -> list[JSON]:
-        """See `mcpgateway.calls.client.Client.list_prompts`."""
-        return await self.client(namespace).list_prompts()
-
-    async def get_prompt(
-        self, name: str, arguments: Mapping[str, str] | None = None, *, namespace: str = ""
-    ) -> dict[str, JSON]:
-        """See `mcpgateway.calls.client.Client.get_prompt`."""
-        return await self.client(namespace).get_prompt(name, arguments)
-
-    async def list_resources(self, *, namespace: str = "") -> list[JSON]:
-        """See `mcpgateway.calls.client.Client.list_resources`."""
-        return await self.client(namespace).list_resources()
-
-    async def list_resource_templates(self, *, namespace: str = "") -> list[JSON]:
-        """See `mcpgateway.calls.client.Client.list_resource_templates`."""
-        return await self.client(namespace).list_resource_templates()
-
-    async def read_resource(self, uri: str, *, namespace: str = "") -> dict[str, JSON]:
-        """See `mcpgateway.calls.client.Client.read_resource`."""
-        return await self.client(namespace).read_resource(uri)
 
 
 async def _run(errand: Callable[[], Awaitable[None]]) -> None:

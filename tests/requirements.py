@@ -1018,8 +1018,9 @@ PROMISES = (
     ),
     promise(
         "2.project.docs",
-        "the documentation builds, warnings as errors",
+        "CI builds the documentation, warnings as errors",
         "tests/test_readme.py::test_ci_runs_the_test_command_to_the_letter",
+        "tests/test_project.py::test_what_ci_runs_builds_the_documentation_with_warnings_as_errors",
     ),
     promise(
         "2.jsonrpc.raw",
@@ -1086,7 +1087,7 @@ PROMISES = (
     promise(
         "2.protocol.correlator",
         "the correlator never mixes two calls up, under any interleaving",
-        "tests/protocol/test_correlator.py::test_a_reply_finds_its_call_and_keeps_its_bytes",
+        "tests/protocol/test_correlator.py::test_no_interleaving_mixes_up_two_calls",
     ),
     promise(
         "2.wire.http-server",
@@ -1389,7 +1390,8 @@ PROMISES = (
     ),
     promise(
         "2.shows.speed",
-        "0.35 of nginx at 16 and 64, p50 at most 1.4 times; modern 0.30; stdio 15,000 calls/s",
+        "the bench session holds 0.35 of nginx at 16 and 64 (modern 0.30), p50 at most 1.4 times, stdio 15,000 calls/s",
+        "tests/bench/test_bench.py::test_the_thresholds_are_no_lower_than_what_was_promised",
         "tests/bench/test_bench.py::test_each_threshold_belongs_to_a_measurement",
     ),
     promise(
@@ -1582,8 +1584,8 @@ PROMISES = (
     ),
     promise(
         "3.shows.speed",
-        "the speed of the skeleton is kept",
-        "tests/bench/test_bench.py::test_each_threshold_belongs_to_a_measurement",
+        "the speed of the skeleton is kept: the thresholds of the bench session are still its own",
+        "tests/bench/test_bench.py::test_the_thresholds_are_no_lower_than_what_was_promised",
     ),
     promise(
         "4.children.crash",

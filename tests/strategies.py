@@ -105,21 +105,32 @@ plain_names = st.text("abc", min_size=1, max_size=6)
 """Without separators, so that prefixed names cannot be ambiguous."""
 
 
+few_members: st.SearchStrategy[dict[str, JSON]] = st.dictionaries(st.just("title"), scalars, max_size=1)
+"""For what is about names: `json_objects` take four times as long to make."""
+
+
 @st.composite
-def tools(draw: st.DrawFn, names: st.SearchStrategy[str] = tool_names, key: str = "name") -> Raw:
-    """One listed item, with members that nobody knows."""
-    members = [(key, draw(names)), *draw(json_objects).items()]
+def tools(
+    draw: st.DrawFn,
+    names: st.SearchStrategy[str] = tool_names,
+    key: str = "name",
+    others: st.SearchStrategy[dict[str, JSON]] = json_objects,
+) -> Raw:
+    """One listed item, with ``others``, members that nobody knows."""
+    members = [(key, draw(names)), *draw(others).items()]
     if draw(st.booleans()):
-        members.append(("_meta", draw(json_objects)))
+        members.append(("_meta", draw(others)))
     unique = dict(reversed(members))
     return Raw(json.dumps(dict(draw(st.permutations(list(unique.items()))))).encode())
 
 
 def listings(
-    names: st.SearchStrategy[str] = tool_names, kind: Kind = Kind.TOOLS, max_size: int = 4
+    names: st.SearchStrategy[str] = tool_names,
+    kind: Kind = Kind.TOOLS,
+    others: st.SearchStrategy[dict[str, JSON]] = few_members,
 ) -> st.SearchStrategy[tuple[Item, ...]]:
     """What one server lists."""
-    return st.lists(tools(names, kind.key), max_size=max_size).map(lambda raws: read(kind, raws))
+    return st.lists(tools(names, kind.key, others), max_size=4).map(lambda raws: read(kind, raws))
 
 
 patterns = st.lists(
@@ -157,14 +168,14 @@ def namespaces(
     namings: st.SearchStrategy[Naming] = namings,
     modes: st.SearchStrategy[NamingMode] = modes,
     kind: Kind = Kind.TOOLS,
-    max_servers: int = 4,
+    others: st.SearchStrategy[dict[str, JSON]] = few_members,
 ) -> Namespace:
     """Servers with their listings, of which some may be missing, and how they are shown."""
-    order = draw(st.lists(servers, min_size=1, max_size=max_servers, unique=True))
+    order = draw(st.lists(servers, min_size=1, max_size=4, unique=True))
     listed = [server for server in order if draw(st.integers(0, 5))]
     return Namespace(
         {server: draw(views) for server in order},
-        {server: draw(listings(names, kind)) for server in draw(st.permutations(listed))},
+        {server: draw(listings(names, kind, others)) for server in draw(st.permutations(listed))},
         draw(namings),
         draw(modes),
     )

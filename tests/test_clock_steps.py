@@ -77,7 +77,6 @@ async def test_calls_sessions_and_links_do_not_notice(
     adapter = library("a")
     configs = {"a": InProcessServer("a", module="m:s", timeout=60.0)}
     async with gateway_of(adapter, configs=configs) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway, "a"), legacy())
         await use(space(gateway, "a"), caller, "echo")
         links, began = list(adapter.open), trio.current_time()

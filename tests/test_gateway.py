@@ -72,7 +72,7 @@ def test_many_stdio_servers_start_when_they_are_used() -> None:
 async def test_servers_start_side_by_side_and_readiness_waits_for_all(autojump_clock: trio.testing.MockClock) -> None:
     slow, slower, dead = library("slow"), library("slower"), library("dead")
     slow.delay, slower.delay, dead.dead = 3.0, 4.0, True
-    async with gateway_of(slow, slower, dead) as gateway:
+    async with gateway_of(slow, slower, dead, ready=False) as gateway:
         began = trio.current_time()
         before = gateway.is_ready
         await gateway.ready()
@@ -87,7 +87,6 @@ async def test_a_session_that_ends_takes_its_links_with_it(autojump_clock: trio.
     adapter = library("a", eras={Era.LEGACY})
     configs = {"a": HttpServer("a", url="http://a/mcp")}
     async with gateway_of(adapter, configs=configs) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         for id in ("one", "two"):
             caller = legacy()
@@ -104,7 +103,6 @@ async def test_a_session_that_ends_takes_its_links_with_it(autojump_clock: trio.
 async def test_nothing_is_left_after_the_end(autojump_clock: trio.testing.MockClock) -> None:
     adapters = [library(name) for name in "abc"]
     async with gateway_of(*adapters) as gateway:
-        await gateway.ready()
         await gateway.list_tools()
 
     assert [link for adapter in adapters for link in adapter.open] == []
@@ -132,7 +130,6 @@ async def test_an_errand_that_fails_is_logged_and_harms_nobody(
     gateway = Gateway(Config())
     gateway._soon(fails)  # not running: there is nobody to do it
     async with gateway_of(library("a")) as gateway:
-        await gateway.ready()
         gateway._soon(fails)
         await trio.testing.wait_all_tasks_blocked()
         assert "content" in await gateway.call_tool("a_echo")

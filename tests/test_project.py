@@ -9,6 +9,8 @@ import sys
 import tomllib
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent
 TOP_LEVEL = {
     ".ci",
@@ -46,6 +48,20 @@ def test_every_room_is_on_the_ladder_that_the_lint_session_holds() -> None:
     rooms = {path.parts[1].removesuffix(".py") for path in _tracked() if path.parts[0] == "mcpgateway"}
     assert ladder["exhaustive"]
     assert rooms - listed - set(ladder["exhaustive_ignores"]) == {"__init__", "py.typed"}
+
+
+@pytest.mark.requirement("2.project.docs")
+def test_what_ci_runs_builds_the_documentation_with_warnings_as_errors() -> None:
+    noxfile = ast.parse((ROOT / "noxfile.py").read_text()).body
+    assigned = {ast.unparse(each.targets[0]): each.value for each in noxfile if isinstance(each, ast.Assign)}
+    (session,) = [each for each in noxfile if isinstance(each, ast.FunctionDef) and each.name == "docs"]
+    (command,) = [call for call in ast.walk(session) if isinstance(call, ast.Call) and "sphinx-build" in _words(call)]
+    assert "docs" in ast.literal_eval(assigned["nox.options.sessions"])
+    assert {"-W", "-n"} <= _words(command)
+
+
+def _words(call: ast.Call) -> set[object]:
+    return {argument.value for argument in call.args if isinstance(argument, ast.Constant)}
 
 
 def test_no_test_sleeps() -> None:

@@ -422,7 +422,6 @@ async def test_subscriptions_of_modern_clients_are_told_and_end_gracefully(
     config = config_of(pipe("a"), pipe("b"))
     adapters = [newsroom(name, eras=frozenset(Era)) for name in ("a", "b")]
     async with gateway_of(*adapters, config=config) as gateway:
-        await gateway.ready()
         heard = {name: Collecting() for name in ("", "a", "b")}
         ended: list[str] = []
 

@@ -12,16 +12,14 @@ from functools import partial
 from typing import TypeAlias
 
 import trio
-from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Continuation, Done, NoStream, Outcome, Reply, Request, StreamEnded
-from mcpgateway.calls.eras import CROSSED, choose
 from mcpgateway.calls.helpers import Crossing, CrossingBegun, Escort, Heading
+from mcpgateway.calls.keys import era_for, handshake_for, key_for
 from mcpgateway.calls.namespace import StreamBack
 from mcpgateway.calls.relay import Relay
 from mcpgateway.calls.retries import REPEATABLE, Retries
 from mcpgateway.calls.targets import named
-from mcpgateway.config.model import Isolation
 from mcpgateway.errors import (
     HEADER_MISMATCH,
     CallCancelled,
@@ -38,7 +36,7 @@ from mcpgateway.protocol.methods import MAY_ASK
 from mcpgateway.protocol.revisions import LATEST_MODERN, Era
 from mcpgateway.protocol.translation.notifications import of_legacy_client
 from mcpgateway.servers.health import PATIENCE
-from mcpgateway.servers.ledger import LinkKey, Slot
+from mcpgateway.servers.ledger import Slot
 from mcpgateway.servers.server import Server
 from mcpgateway.sessions.caller import Caller
 from mcpgateway.wire.waiting import Sweeper, Wait, interruptible
@@ -50,44 +48,6 @@ UNBOUNDED = frozenset({"subscriptions/listen"})
 
 Listen: TypeAlias = Callable[[bytes | None, Wait, Back, Callable[[], Awaitable[None]]], Awaitable[None]]
 """`mcpgateway.adapters.base.Listens.listen`."""
-
-_MODERN = LinkKey(Era.MODERN)
-
-
-def era_for(caller: Caller, server: Server) -> Era:
-    """The era in which a server is spoken to on behalf of a caller; see `mcpgateway.calls.eras.choose`."""
-    policy, spoken = server.config.era, server.presumed
-    return choose(caller.era, askable=caller.askable, policy=policy, spoken=spoken, crossings=CROSSED)
-
-
-def key_for(caller: Caller, server: Server) -> LinkKey:
-    """Which links of a server a caller's calls may use (design: sharing a server between clients)."""
-    key = caller.keys.get(server.name)
-    if key is None:
-        key = _key(caller, server)
-        if caller.era is not None and server.spoken.get(key.era) is not None:  # until then it may turn out otherwise
-            caller.keys[server.name] = key
-    return key
-
-
-def _key(caller: Caller, server: Server) -> LinkKey:
-    era = era_for(caller, server)
-    if server.isolation(era) is Isolation.SESSION:
-        if era is Era.MODERN:
-            return LinkKey(era, owner=caller.principal)
-        if caller.session is not None:
-            return LinkKey(era, caller.capability_set, caller.session.id)
-        if caller.pooled:
-            return LinkKey(era, caller.capability_set, caller.principal, pooled=True)
-        return LinkKey(era, caller.capability_set, f"stateless {caller.revision}")
-    return _MODERN if era is Era.MODERN else LinkKey(era, caller.capability_set)
-
-
-def _handshake(server: Server, caller: Caller, key: LinkKey) -> Raw | None:
-    """The handshake for a link that may have to be made for one client: its own, or ours in its words."""
-    if key.era is Era.MODERN or not key.owner:
-        return None
-    return caller.handshake or server.initialize_params(Raw(key.capabilities), caller.revision or None)
 
 
 def _given_up(problem: BaseException) -> bool:
@@ -258,7 +218,7 @@ class Dispatcher:
         slot = None if listens or (alone and not key.sessional) else server.take(key)
         if slot is None:
             with interruptible(wait):
-                initialize = _handshake(server, caller, key)
+                initialize = handshake_for(server, caller, key)
                 hears = not caller.resumes or caller.handshake is None  # else its client listens for itself
                 slot = await server.acquire(key, alone=alone, initialize=initialize, hears=hears, listens=listens)
         assert slot.link is not None
@@ -353,7 +313,7 @@ class Dispatcher:
         """Give a client the stream of a session that is its own; see `mcpgateway.adapters.base.Listens`."""
         key = key_for(caller, server)
         with interruptible(wait):
-            slot = await server.acquire(key, initialize=_handshake(server, caller, key), hears=False)
+            slot = await server.acquire(key, initialize=handshake_for(server, caller, key), hears=False)
         assert slot.link is not None
         listen: Listen | None = getattr(slot.link, "listen", None)
         try:

@@ -18,8 +18,8 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Link
-from mcpgateway.calls.call import key_for
 from mcpgateway.calls.interests import Channel, Interests, Soon
+from mcpgateway.calls.keys import key_for
 from mcpgateway.calls.listener import Listener
 from mcpgateway.calls.namespace import Namespace, StreamBack, speaks
 from mcpgateway.calls.relay import LOG, may_ask

@@ -5,6 +5,7 @@ Values are decoded JSON, as MCP spells it. The era does not matter here: each se
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TypeAlias
 
@@ -106,6 +107,55 @@ class Client:
             if following is None or following == cursor:
                 return entries
             cursor = following
+
+
+class Clients(ABC):
+    """What Python code asks of a whole gateway: a client of a namespace, or at once what that can do."""
+
+    @abstractmethod
+    def client(self, namespace: str = "") -> Client:
+        """A client of a namespace, in this process.
+
+        :raises UnknownNamespace: there is none of that name
+        """
+
+    async def list_tools(self, *, namespace: str = "") -> list[JSON]:
+        """See `Client.list_tools`."""
+        return await self.client(namespace).list_tools()
+
+    async def call_tool(
+        self,
+        name: str,
+        arguments: Mapping[str, object] | None = None,
+        *,
+        namespace: str = "",
+        timeout: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> dict[str, JSON]:
+        """See `Client.call_tool`."""
+        return await self.client(namespace).call_tool(name, arguments, timeout=timeout, on_progress=on_progress)
+
+    async def list_prompts(self, *, namespace: str = "") -> list[JSON]:
+        """See `Client.list_prompts`."""
+        return await self.client(namespace).list_prompts()
+
+    async def get_prompt(
+        self, name: str, arguments: Mapping[str, str] | None = None, *, namespace: str = ""
+    ) -> dict[str, JSON]:
+        """See `Client.get_prompt`."""
+        return await self.client(namespace).get_prompt(name, arguments)
+
+    async def list_resources(self, *, namespace: str = "") -> list[JSON]:
+        """See `Client.list_resources`."""
+        return await self.client(namespace).list_resources()
+
+    async def list_resource_templates(self, *, namespace: str = "") -> list[JSON]:
+        """See `Client.list_resource_templates`."""
+        return await self.client(namespace).list_resource_templates()
+
+    async def read_resource(self, uri: str, *, namespace: str = "") -> dict[str, JSON]:
+        """See `Client.read_resource`."""
+        return await self.client(namespace).read_resource(uri)
 
 
 class _ProgressBack:

@@ -18,7 +18,8 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, NoBack, Reply
-from mcpgateway.calls.call import Dispatcher, key_for
+from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.keys import key_for
 from mcpgateway.calls.targets import named
 from mcpgateway.errors import GatewayError, InvalidParams, TooBusy
 from mcpgateway.jsonrpc import Message, raw_of

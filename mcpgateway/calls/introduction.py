@@ -9,8 +9,8 @@ import trio
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.calls.call import era_for
 from mcpgateway.calls.eras import OTHER
+from mcpgateway.calls.keys import era_for
 from mcpgateway.calls.namespace import speaks
 from mcpgateway.calls.targets import text_of
 from mcpgateway.calls.tasks import EXTENSION as TASKS_EXTENSION

@@ -15,9 +15,9 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Event, NoBack, Reply
-from mcpgateway.calls.call import key_for
 from mcpgateway.calls.changes import Changes
 from mcpgateway.calls.interests import SUBSCRIBE
+from mcpgateway.calls.keys import key_for
 from mcpgateway.calls.listener import Listener
 from mcpgateway.errors import GatewayError, Reconfigured, ShuttingDown
 from mcpgateway.jsonrpc import Message

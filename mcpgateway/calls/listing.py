@@ -14,7 +14,8 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import NoBack
-from mcpgateway.calls.call import Dispatcher, era_for
+from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.keys import era_for
 from mcpgateway.calls.retries import may_be_called_twice
 from mcpgateway.catalog.items import Item, Kind, read
 from mcpgateway.catalog.naming import Target

@@ -12,11 +12,12 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Done, NoStream, Reply
-from mcpgateway.calls.call import Dispatcher, era_for
+from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes
 from mcpgateway.calls.counterparts import introduced
 from mcpgateway.calls.cursors import Cursors, invalid, page
 from mcpgateway.calls.introduction import instructions, offered, reach
+from mcpgateway.calls.keys import era_for
 from mcpgateway.calls.listing import gather, pages
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded, speaks

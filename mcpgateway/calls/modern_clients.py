@@ -18,7 +18,8 @@ import trio
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, Continuation, Done, Link, Outcome, Reply, Request
-from mcpgateway.calls.call import Dispatcher, key_for
+from mcpgateway.calls.call import Dispatcher
+from mcpgateway.calls.keys import key_for
 from mcpgateway.calls.levels import tell_level, wants_logs
 from mcpgateway.calls.listening import Listening
 from mcpgateway.calls.parking import Parking

@@ -14,11 +14,12 @@ import trio
 from msgspec import Raw
 
 from mcpgateway.adapters.base import Back, Done, Event, NoStream, Reply
-from mcpgateway.calls.call import Dispatcher, era_for, key_for
+from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.changes import Changes
 from mcpgateway.calls.counterparts import introduced
 from mcpgateway.calls.eras import choose
 from mcpgateway.calls.interests import LASTING
+from mcpgateway.calls.keys import era_for, key_for
 from mcpgateway.calls.listing import note_tools
 from mcpgateway.calls.mirrors import Mirrors
 from mcpgateway.calls.namespace import StreamBack, forwarded

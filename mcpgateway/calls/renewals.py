@@ -12,8 +12,8 @@ from typing import Final, TypeAlias
 import attrs
 
 from mcpgateway import jsonrpc
-from mcpgateway.calls.call import key_for
 from mcpgateway.calls.interests import Soon
+from mcpgateway.calls.keys import key_for
 from mcpgateway.calls.namespace import Namespace
 from mcpgateway.catalog.items import Kind
 from mcpgateway.protocol.revisions import Era

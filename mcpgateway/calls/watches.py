@@ -20,9 +20,10 @@ import trio
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Event
 from mcpgateway.backoff import Backoff
-from mcpgateway.calls.call import Dispatcher, key_for
+from mcpgateway.calls.call import Dispatcher
 from mcpgateway.calls.counterparts import counterpart, sender
 from mcpgateway.calls.interests import Channel, Soon
+from mcpgateway.calls.keys import key_for
 from mcpgateway.errors import CallCancelled, EraMismatch, GatewayError, InvalidParams, Reconfigured, ServerMisbehaved
 from mcpgateway.jsonrpc import Message
 from mcpgateway.protocol.headers import request_headers

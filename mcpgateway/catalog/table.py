@@ -1,4 +1,4 @@
-"""The routing table of a namespace: from the names that clients see to servers and their own names, and back.
+"""The routing table of a namespace: from the names that clients see to servers and their own names.
 
 A table is built from listings by pure rules, in this order: filter, rename, prefix, make legal, settle collisions.
 It is immutable; a changed listing makes a new one. `Table.route` is one dict lookup.
@@ -42,7 +42,6 @@ class Table:
     """Names that more than one wanted, for the log and for ``check``."""
     _routes: Mapping[str, Target] = attrs.field(repr=False)
     """Exposed names and aliases."""
-    _names: Mapping[Target, str] = attrs.field(repr=False)
 
     @property
     def items(self) -> tuple[Raw, ...]:
@@ -58,10 +57,6 @@ class Table:
         """What a name stands for: an exposed name, or else an unambiguous alias. 0.05 µs."""
         return self._routes.get(name)
 
-    def name_of(self, target: Target) -> str | None:
-        """The exposed name of a server's own name; ``None`` where it is not shown."""
-        return self._names.get(target)
-
     def restrict(self, allowed: Callable[[Target], bool]) -> Table:
         """The part of the table that a principal may use. Nothing has another name than in the whole table."""
         return Table(
@@ -69,7 +64,6 @@ class Table:
             tuple(entry for entry in self.entries if allowed(entry.target)),
             tuple(clash for clash in self.clashes if all(allowed(target) for target in clash.targets)),
             {name: target for name, target in self._routes.items() if allowed(target)},
-            {target: name for target, name in self._names.items() if allowed(target)},
         )
 
 
@@ -102,10 +96,9 @@ def build(
         and (name := assignment.names.get(claim.target)) is not None
         and (name == claim.name or not denies(spelling.rules, name))
     )
-    names = {entry.target: entry.name for entry in entries}
     routes = {entry.name: entry.target for entry in entries}
-    aliases = _aliases(spellings, names) if kind.named else {}
-    return Table(kind, entries, assignment.clashes, {**aliases, **routes}, names)
+    aliases = _aliases(spellings, routes.values()) if kind.named else {}
+    return Table(kind, entries, assignment.clashes, {**aliases, **routes})
 
 
 @attrs.frozen

@@ -72,7 +72,6 @@ class WebSocketChannel:
 
     async def run(self, name: str, beyond: bytes) -> End:
         """Serve the namespace ``name`` until either side closes; ``beyond`` was read from the transport already."""
-        self._commons.sweeper.add(self._writing)
         try:
             async with open_channel(self._commons, name, self._address, self._out, self._encode, self._say_goodbye) as (
                 channel,
@@ -87,7 +86,6 @@ class WebSocketChannel:
                 except (TransportBroken, ClientGone) as problem:
                     self._ended(End(reason_of(problem)))
         finally:
-            self._commons.sweeper.discard(self._writing)
             self._count(0)
         return self._end or End("the channel was closed")
 

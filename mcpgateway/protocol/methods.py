@@ -1,4 +1,4 @@
-"""The methods of MCP as tables: which exist in which era, what they name, need and may do.
+"""The methods of MCP as tables: which exist in which era, what they name and may do.
 
 Sources: schema and "Removed" lists of the revisions 2024-11-05 … 2026-07-28, and the tasks extension of 2026-07-28.
 """
@@ -41,20 +41,6 @@ REQUESTS: Final[Mapping[Era, frozenset[str]]] = {
 }
 """What a client may ask a server. The two eras mean different things by ``tasks/…``; neither reads the other's."""
 
-NOTIFICATIONS: Final[Mapping[Era, frozenset[str]]] = {
-    Era.LEGACY: frozenset(
-        {
-            "notifications/cancelled",
-            "notifications/initialized",
-            "notifications/progress",
-            "notifications/roots/list_changed",
-            "notifications/tasks/status",
-        }
-    ),
-    Era.MODERN: frozenset({"notifications/cancelled"}),
-}
-"""What a client may tell a server. Modern HTTP has none: a client cancels by closing the response stream."""
-
 LISTS: Final[Mapping[str, str]] = {
     "prompts/list": "prompts",
     "resources/list": "resources",
@@ -78,21 +64,6 @@ TARGETS: Final[Mapping[str, str]] = {
     "tools/call": "name",
 }
 """Modern methods that name what they are about, with the parameter that does; ``Mcp-Name`` mirrors it over HTTP."""
-
-SERVER_CAPABILITIES: Final[Mapping[str, str]] = {
-    "completion/complete": "completions",
-    "logging/setLevel": "logging",
-    "prompts/get": "prompts",
-    "prompts/list": "prompts",
-    "resources/list": "resources",
-    "resources/read": "resources",
-    "resources/subscribe": "resources",
-    "resources/templates/list": "resources",
-    "resources/unsubscribe": "resources",
-    "tools/call": "tools",
-    "tools/list": "tools",
-}
-"""The capability that a server declares where it has a method; methods not named here need none."""
 
 CLIENT_CAPABILITIES: Final[Mapping[str, str]] = {
     "elicitation/create": "elicitation",

@@ -66,3 +66,15 @@ def test_what_crosses_is_compared_with_what_does_not(across: Figures | None, sai
 def test_each_threshold_belongs_to_a_measurement(bound: Threshold | Relative) -> None:
     measured = {row.name for row in SCENARIOS if bound.in_flight in row.in_flight}
     assert bound.scenarios <= measured
+
+
+@pytest.mark.requirement("2.shows.speed", "3.shows.speed")
+def test_the_thresholds_are_no_lower_than_what_was_promised() -> None:
+    promised = {
+        Threshold("http legacy", 1, "p50_ratio", most=1.4),
+        *(Threshold("http legacy", in_flight, "ratio", least=0.35) for in_flight in (16, 64)),
+        *(Threshold("http modern", in_flight, "ratio", least=0.30) for in_flight in (16, 64)),
+        Threshold("stdio legacy", 16, "rps", least=15_000),
+    }
+
+    assert promised <= set(THRESHOLDS)

@@ -84,9 +84,13 @@ def has_a_key(gateway: Gateway) -> None:
 
 @asynccontextmanager
 async def gateway_of(
-    *adapters: Adapter, configs: Mapping[str, ServerConfig] | None = None, config: Config | None = None
+    *adapters: Adapter,
+    configs: Mapping[str, ServerConfig] | None = None,
+    config: Config | None = None,
+    ready: bool = True,
 ) -> AsyncIterator[Gateway]:
-    """A running gateway over these adapters, each a stdio-like server unless ``configs`` say otherwise."""
+    """A running gateway over these adapters, each a stdio-like server unless ``configs`` say otherwise; once it is
+    ready, or at once."""
     given = {adapter.server: InProcessServer(adapter.server, module="m:s") for adapter in adapters}
     config = attrs.evolve(config or Config(), servers={**given, **(configs or {})})
     gateway = Gateway(config, {adapter.server: adapter for adapter in adapters})
@@ -94,6 +98,8 @@ async def gateway_of(
         has_a_key(gateway)
     async with trio.open_nursery() as nursery:
         await nursery.start(gateway.run)
+        if ready:
+            await gateway.ready()
         yield gateway
         await gateway.aclose()
         nursery.cancel_scope.cancel(reason="the test is over")

@@ -131,9 +131,8 @@ def inquirer(name: str = "a") -> Counting:
 async def asking(
     *adapters: Adapter, configs: Mapping[str, ServerConfig] | None = None, parking: Parking | None = None
 ) -> AsyncIterator[Gateway]:
-    """`gateway_of`, ready."""
+    """`gateway_of`, with terms of parking."""
     async with gateway_of(*adapters, configs=configs, config=Config(parking=parking or Parking())) as gateway:
-        await gateway.ready()
         yield gateway
 
 

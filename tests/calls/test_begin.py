@@ -28,7 +28,6 @@ async def one_server() -> AsyncIterator[tuple[Gateway, HeldLink]]:
     adapter = library("a", eras={Era.LEGACY})
     adapter.link_class = HeldLink
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         link = adapter.links[-1]
         assert isinstance(link, HeldLink)
         await ask(space(gateway, "a"), legacy(), "tools/call", CALL)  # the first call has its link found

@@ -36,7 +36,6 @@ async def one_server(
     adapter = library("a", eras={era})
     adapter.link_class = HeldLink
     async with gateway_of(adapter, configs=configs) as gateway:
-        await gateway.ready()
         await ask(space(gateway, "a"), caller, "tools/call", CALL)
         link = adapter.links[-1]
         assert isinstance(link, HeldLink)
@@ -155,7 +154,6 @@ async def test_over_http_the_tools_are_listed_before_a_call_is_begun(autojump_cl
     adapter = library("a", eras={Era.MODERN})
     adapter.link_class = HeldLink
     async with gateway_of(adapter, configs=HTTP) as gateway:
-        await gateway.ready()
         assert begin(space(gateway, "a"), legacy(), Wait()) is None
         await ask(space(gateway, "a"), legacy(), "tools/call", CALL)
         assert begin(space(gateway, "a"), legacy(), Wait()) is not None

@@ -49,7 +49,6 @@ async def slow(
 async def test_a_silent_server_is_given_up_at_its_timeout_and_told(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": STDIO}) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         with pytest.raises(ServerTimeout, match="did not answer within 60 s"):
             await use(space(gateway, "a"), legacy(), "slow", name="x")
@@ -62,7 +61,6 @@ async def test_progress_renews_the_deadline_up_to_a_hard_cap(autojump_clock: tri
     adapter = library("a", eras={Era.LEGACY})
     problems: list[Exception] = []
     async with gateway_of(adapter, configs={"a": STDIO}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         began = trio.current_time()
         nursery.start_soon(lambda: slow(space(gateway, "a"), legacy(), Wait(), problems, token=True))
         await trio.testing.wait_all_tasks_blocked()
@@ -83,7 +81,6 @@ async def test_without_progress_the_deadline_begins_anew_at_the_last(autojump_cl
     adapter = library("a", eras={Era.LEGACY})
     ended: list[float] = []
     async with gateway_of(adapter, configs={"a": STDIO}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         began = trio.current_time()
 
         async def one() -> None:
@@ -106,7 +103,6 @@ async def test_a_call_that_is_ended_while_it_waits_for_a_link_takes_none(
     config = attrs.evolve(STDIO, isolation=Isolation.EXCLUSIVE, links=Links(max=1))
     problems: list[Exception] = []
     async with gateway_of(adapter, configs={"a": config}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         wait = Wait()
         namespace, caller = space(gateway, "a"), legacy()
         nursery.start_soon(lambda: slow(namespace, caller, Wait(), problems))
@@ -141,7 +137,6 @@ async def test_a_link_on_which_the_server_may_still_ask_about_a_cancelled_call_i
     adapter = library("a", eras={Era.LEGACY})
     problems: list[Exception] = []
     async with gateway_of(adapter, configs={"a": config}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         namespace, wait = space(gateway, "a"), Wait()
         caller = session_of(gateway, namespace, legacy(capabilities))
         nursery.start_soon(lambda: slow(namespace, caller, wait, problems))
@@ -158,7 +153,6 @@ async def test_a_link_on_which_the_server_may_still_ask_about_a_cancelled_call_i
 async def test_after_a_crash_the_very_next_call_works(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": STDIO}) as gateway:
-        await gateway.ready()
         await trio.sleep(5)
         for _ in range(3):
             with pytest.raises(ServerUnavailable, match="boom"):
@@ -186,7 +180,6 @@ async def test_a_lost_session_of_the_clients_own_is_the_clients_to_open_again(
     adapter = library("a", eras={Era.LEGACY})
     adapter.link_class = ForgetsItsSession
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy()
         _, kept = await namespace.initialize(caller, handshake(), "id")
         assert kept
@@ -207,7 +200,6 @@ async def test_a_lost_session_of_the_gateways_own_is_opened_again_unseen(
     adapter = library("a", eras={Era.LEGACY})
     adapter.link_class = ForgetsItsSession
     async with gateway_of(adapter, library("b"), configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace = space(gateway)
         caller = session_of(gateway, namespace, legacy())
         for _ in range(5):
@@ -221,7 +213,6 @@ async def test_a_crashed_pipe_of_a_session_is_made_again_with_the_clients_own_ha
     adapter = library("a", eras={Era.LEGACY})
     config = attrs.evolve(STDIO, isolation=Isolation.SESSION)
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy(revision="2025-06-18")
         await namespace.initialize(caller, handshake("me", revision="2025-06-18"), "id")
         gateway.sessions.open("id", "a", caller)

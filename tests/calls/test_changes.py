@@ -37,7 +37,6 @@ async def test_a_changed_list_is_told_to_all_who_share_the_link_and_to_no_other(
 ) -> None:
     one, two = newsroom("a"), newsroom("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         a, b = space(gateway, "a"), space(gateway, "b")
         callers = [legacy(), legacy(), legacy(ROOTS)]
         for number, caller in enumerate(callers):
@@ -61,7 +60,6 @@ async def test_merged_namespaces_are_made_anew_before_clients_are_told_and_only_
 ) -> None:
     one, two = newsroom("a"), newsroom("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         merged = space(gateway)
         caller = session_of(gateway, merged, legacy())
         async with listening(gateway, merged, caller) as stream:
@@ -84,7 +82,6 @@ async def test_a_client_that_listed_meanwhile_is_not_told_and_the_others_are(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         merged = space(gateway)
         quick, slow = (session_of(gateway, merged, legacy(), id) for id in ("quick", "slow"))
         for caller in (quick, slow):
@@ -100,7 +97,6 @@ async def test_a_client_that_listed_meanwhile_is_not_told_and_the_others_are(
 async def test_many_changes_at_once_make_one_listing_more(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         merged = space(gateway)
         caller = session_of(gateway, merged, legacy())
         await ask(merged, caller, "tools/list")
@@ -119,7 +115,6 @@ async def test_a_server_that_comes_back_with_other_tools_has_changed(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         caller = session_of(gateway, namespace, legacy())
         for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
@@ -141,7 +136,6 @@ async def test_the_link_of_somebody_who_listens_outlasts_the_idle_time_and_no_lo
     one = newsroom("a")
     none = {"a": InProcessServer("a", module="m:s", links=Links(min=0))}
     async with gateway_of(one, configs=none) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy(ROOTS))
         await use(namespace, caller, "echo")
@@ -163,7 +157,6 @@ async def test_what_is_said_while_nobody_listens_waits_for_the_next_stream(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy())
         await says(one.links[0], "tools/list_changed")
@@ -179,7 +172,6 @@ async def test_a_second_stream_of_a_session_is_refused_and_a_stream_ends_with_it
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with gateway_of(newsroom("a")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy())
         async with listening(gateway, namespace, caller):
@@ -194,7 +186,6 @@ async def test_a_second_stream_of_a_session_is_refused_and_a_stream_ends_with_it
 
 async def test_there_is_no_stream_without_a_session(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(newsroom("a"), newsroom("b")) as gateway:
-        await gateway.ready()
         for name in ("", "a"):
             with pytest.raises(MethodNotFound) as refused:
                 await space(gateway, name).listen(legacy(), None, Wait(), Stream())
@@ -203,7 +194,6 @@ async def test_there_is_no_stream_without_a_session(autojump_clock: trio.testing
 
 async def test_a_session_whose_client_listens_is_not_idle(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(newsroom("a")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy())
         async with listening(gateway, namespace, caller):
@@ -216,7 +206,6 @@ async def test_a_session_whose_client_listens_is_not_idle(autojump_clock: trio.t
 async def test_what_finds_no_room_is_dropped_and_counted(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy())
         await ask(namespace, caller, "logging/setLevel", {"level": "debug"})
@@ -233,7 +222,6 @@ async def test_what_finds_no_room_is_dropped_and_counted(autojump_clock: trio.te
 async def test_a_link_of_ones_own_brings_everything_as_it_is(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one, configs=OWN) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         callers = [legacy(), legacy()]
         for number, caller in enumerate(callers):
@@ -258,7 +246,6 @@ async def test_a_servers_request_reaches_its_one_client_and_the_answer_goes_back
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, configs=OWN) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy(ROOTS)
         await namespace.initialize(caller, handshake("me", ROOTS), "id")
         gateway.sessions.open("id", "a", caller)
@@ -288,7 +275,6 @@ async def test_a_servers_request_reaches_its_one_client_and_the_answer_goes_back
 async def test_a_servers_request_on_a_link_of_many_is_refused(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy(ROOTS))
         await use(namespace, caller, "echo")
@@ -304,7 +290,6 @@ async def test_a_request_that_the_client_never_takes_is_refused_in_the_end(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, configs=OWN) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy(ROOTS)
         await namespace.initialize(caller, handshake("me", ROOTS), "id")
         session = gateway.sessions.open("id", "a", caller)
@@ -320,7 +305,6 @@ async def test_a_link_of_ones_own_in_a_merged_namespace_is_told_apart(autojump_c
     one, two = newsroom("a"), newsroom("b")
     configs = {name: HttpServer(name, url=f"http://{name}/mcp") for name in "ab"}
     async with gateway_of(one, two, configs=configs) as gateway:
-        await gateway.ready()
         merged = space(gateway)
         callers = [session_of(gateway, merged, legacy(ROOTS), id) for id in ("ann", "bob")]
         for caller in callers:
@@ -349,7 +333,6 @@ async def test_a_request_that_waits_is_refused_when_what_comes_for_others_needs_
     one = newsroom("a")
     limits = Limits(outbox_bytes=400)
     async with gateway_of(one, configs=OWN, config=Config(listen=Listen(limits=limits))) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         callers = [legacy(ROOTS), legacy()]
         for number, caller in enumerate(callers):
@@ -385,7 +368,6 @@ async def test_what_comes_before_the_handshake_is_over_is_heard_within_bounds(
 ) -> None:
     one = Hasty("a", Newsroom, eras={Era.LEGACY})
     async with gateway_of(one, configs=OWN) as gateway:
-        await gateway.ready()
         await trio.testing.wait_all_tasks_blocked()
         assert [jsonrpc.error_code(message) for message in room(one).answers] == [-32601]
         caller = session_of(gateway, space(gateway, "a"), legacy())
@@ -401,7 +383,6 @@ async def test_a_server_whose_capabilities_cannot_be_read_announces_nothing(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         server = gateway.servers["a"]
         session_of(gateway, space(gateway, "a"), caller := legacy())
         await use(space(gateway, "a"), caller, "echo", text="x")

@@ -27,7 +27,6 @@ async def test_everything_can_be_listed_and_used_in_any_era(
     eras: set[Era], autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a", eras=eras), library("b", eras=eras)) as gateway:
-        await gateway.ready()
         client = gateway.client()
         assert named(await client.list_tools())[0] == "a_echo"
         assert named(await client.list_prompts()) == ["a_greet", "b_greet"]
@@ -45,7 +44,7 @@ async def test_servers_of_both_eras_and_one_that_was_not_started_yet_are_one(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     servers = [library(name, eras=eras) for name, eras in zip("abc", ERAS, strict=True)]
-    async with gateway_of(*servers) as gateway:
+    async with gateway_of(*servers, ready=False) as gateway:
         gateway.servers["b"].lazy = True
         client = gateway.client()
         assert {name[0] for name in named(await client.list_tools())} == {"a", "b", "c"}
@@ -62,7 +61,6 @@ async def test_progress_comes_in_order_before_the_reply(eras: set[Era], autojump
         steps.append(params)
 
     async with gateway_of(library("a", eras=eras)) as gateway:
-        await gateway.ready()
         got = await gateway.call_tool("progress", {"n": 3}, namespace="a", on_progress=on_progress)
 
     assert got["content"] == [{"type": "text", "text": "3 steps"}]
@@ -75,7 +73,6 @@ async def test_a_call_past_its_timeout_is_cancelled_at_the_server(
 ) -> None:
     adapter = library("a", eras=eras)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         with pytest.raises(trio.TooSlowError):
             await gateway.call_tool("slow", {"name": "x"}, namespace="a", timeout=3)
@@ -89,7 +86,6 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_no_other_is(
 ) -> None:
     adapter = library("a")
     async with gateway_of(adapter) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         scope = trio.CancelScope()
 
         async def one(scope: trio.CancelScope, name: str) -> None:
@@ -108,7 +104,6 @@ async def test_a_cancelled_call_is_cancelled_at_the_server_and_no_other_is(
 
 async def test_a_servers_error_is_raised_with_its_code_and_data(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a")) as gateway:
-        await gateway.ready()
         with pytest.raises(ErrorReply, match="failed as asked") as failed:
             await gateway.call_tool("fail", namespace="a")
         assert (failed.value.reply_code, failed.value.reply_data) == (1234, {"why": "asked"})
@@ -121,7 +116,6 @@ async def test_a_servers_error_is_raised_with_its_code_and_data(autojump_clock: 
 
 async def test_a_caller_in_python_cannot_be_asked(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a", eras={Era.LEGACY})) as gateway:
-        await gateway.ready()
         answer = (await _ask_of_a_lone_link(gateway)).get("structuredContent")
 
     assert isinstance(answer, dict)
@@ -143,5 +137,4 @@ async def test_pages_of_a_raw_namespace_are_followed_to_the_end(autojump_clock: 
             return [jsonrpc.result(message.id or b"", page)]
 
     async with gateway_of(Counting("a", Pages)) as gateway:
-        await gateway.ready()
         assert await gateway.list_tools(namespace="a") == [1, 2, 3]

@@ -74,7 +74,6 @@ async def everything(gateway: Gateway, caller: Caller, method: str = "tools/list
 @pytest.mark.parametrize("era", Era)
 async def test_a_long_listing_is_paged(era: Era, tmp_path: Path) -> None:
     async with gateway_of(library("a"), library("b"), config=config(tmp_path)) as gateway:
-        await gateway.ready()
         caller = CALLERS[era]()
         pages = await everything(gateway, caller)
         whole = [f"{server}_{tool}" for server in "ab" for tool in host_tools(gateway)]
@@ -91,7 +90,6 @@ def host_tools(gateway: Gateway) -> list[str]:
 async def test_the_servers_are_listed_once_for_all_pages(tmp_path: Path) -> None:
     one = library("a", eras={Era.LEGACY})
     async with gateway_of(one, library("b"), config=config(tmp_path)) as gateway:
-        await gateway.ready()
         await everything(gateway, legacy())
 
         assert len(host(one).asked("tools/list")) == 1
@@ -99,7 +97,6 @@ async def test_the_servers_are_listed_once_for_all_pages(tmp_path: Path) -> None
 
 async def test_python_callers_get_all_pages(tmp_path: Path) -> None:
     async with gateway_of(library("a"), library("b"), config=config(tmp_path)) as gateway:
-        await gateway.ready()
         assert len(await gateway.list_tools()) == 2 * len(host_tools(gateway))
 
 
@@ -107,7 +104,6 @@ async def test_a_cursor_is_good_for_one_client_and_one_listing(tmp_path: Path) -
     spaces = {name: NamespaceConfig(name, ("a", "b")) for name in ("one", "two")}
     settings = Config(page_size=1, state_dir=tmp_path, namespaces=spaces)
     async with gateway_of(library("a"), library("b"), config=settings) as gateway:
-        await gateway.ready()
         first = result(await ask(space(gateway, "one"), legacy(), "tools/list"))
         cursor = first["nextCursor"]
         assert isinstance(cursor, str)

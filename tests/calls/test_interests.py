@@ -80,7 +80,6 @@ async def test_the_first_subscribes_and_the_last_unsubscribes(
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         callers = sessions(gateway, namespace, 3)
         for caller in callers:
@@ -102,7 +101,6 @@ async def test_the_first_subscribes_and_the_last_unsubscribes(
 async def test_updates_go_to_the_subscribers_and_only_to_them(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         first, second, third = sessions(gateway, namespace, 3)
         await subscribe(namespace, first)
@@ -133,7 +131,6 @@ async def test_a_merged_namespace_routes_by_its_table_and_tells_the_uri_that_it_
 
     one, two = (Counting(name, type(name, (Same,), {"name": name}), eras={Era.LEGACY}) for name in "ab")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         merged = space(gateway)
         (caller,) = sessions(gateway, merged, 1)
         entries = result(await ask(merged, caller, "resources/list"))["resources"]
@@ -164,7 +161,6 @@ async def test_an_update_in_the_same_breath_as_the_answer_is_heard(autojump_cloc
 
     one = Counting("a", Prompt, eras={Era.LEGACY})
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway, "a"), legacy())
         async with listening(gateway, space(gateway, "a"), caller) as stream:
             await ask(space(gateway, "a"), caller, "resources/subscribe", {"uri": BOOK})
@@ -177,7 +173,6 @@ async def test_an_update_in_the_same_breath_as_the_answer_is_heard(autojump_cloc
 async def test_a_link_that_is_made_anew_is_subscribed_again(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         first, second = sessions(gateway, namespace, 2, b'{"roots":{}}')
         await subscribe(namespace, first)
@@ -199,7 +194,6 @@ async def test_a_subscribed_link_outlasts_the_idle_time(autojump_clock: trio.tes
     one = newsroom("a")
     none = {"a": InProcessServer("a", module="m:s", links=Links(min=0))}
     async with gateway_of(one, configs=none) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         (caller,) = sessions(gateway, namespace, 1)
         await subscribe(namespace, caller)
@@ -213,7 +207,6 @@ async def test_a_subscribed_link_outlasts_the_idle_time(autojump_clock: trio.tes
 async def test_subscriptions_leave_a_link_for_others(autojump_clock: trio.testing.MockClock) -> None:
     two = {"a": InProcessServer("a", module="m:s", links=Links(max=2))}
     async with gateway_of(newsroom("a"), configs=two) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         plain, other = (
             sessions(gateway, namespace, 1)[0],
@@ -233,7 +226,6 @@ async def test_subscriptions_leave_a_link_for_others(autojump_clock: trio.testin
 async def test_what_the_server_refuses_is_not_noted(autojump_clock: trio.testing.MockClock) -> None:
     one = Counting("a", Refusing, eras={Era.LEGACY})
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         first, second = sessions(gateway, namespace, 2)
         for caller in (first, second):
@@ -249,7 +241,6 @@ async def test_what_the_server_refuses_is_not_noted(autojump_clock: trio.testing
 async def test_one_who_gives_up_does_not_hold_up_the_next(autojump_clock: trio.testing.MockClock) -> None:
     one = Counting("a", Silent, eras={Era.LEGACY})
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         first, second = sessions(gateway, namespace, 2)
         waits = [Wait(), Wait()]
@@ -276,7 +267,6 @@ async def test_one_who_gives_up_does_not_hold_up_the_next(autojump_clock: trio.t
 
 async def test_a_session_may_have_so_many_subscriptions(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(newsroom("a")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         (caller,) = sessions(gateway, namespace, 1)
         for number in range(MAX_SUBSCRIPTIONS):
@@ -291,7 +281,6 @@ async def test_a_uri_that_is_kept_has_a_longest_length(autojump_clock: trio.test
     one = newsroom("a")
     longest = "x:/".ljust(MAX_URI, "x")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         (caller,) = sessions(gateway, namespace, 1)
         result(await subscribe(namespace, caller, longest))
@@ -303,7 +292,6 @@ async def test_a_uri_that_is_kept_has_a_longest_length(autojump_clock: trio.test
 async def test_without_a_session_the_server_is_asked_itself(autojump_clock: trio.testing.MockClock) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         for _ in range(2):
             await gateway.client("a").request(SUBSCRIBE, {"uri": BOOK})
         assert room(one).asked_for(SUBSCRIBE) == [BOOK, BOOK]
@@ -322,7 +310,6 @@ async def test_the_server_gets_the_most_verbose_level_and_each_session_what_it_a
 ) -> None:
     one = newsroom("a")
     async with gateway_of(one, newsroom("b")) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         first, second, third = sessions(gateway, namespace, 3)
         for caller, wanted in [(first, "error"), (second, "info"), (first, "warning")]:
@@ -345,7 +332,6 @@ async def test_the_server_gets_the_most_verbose_level_and_each_session_what_it_a
 
 async def test_an_unknown_level_is_refused(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(newsroom("a"), newsroom("b")) as gateway:
-        await gateway.ready()
         for name in ("a", ""):
             (caller,) = sessions(gateway, space(gateway, name), 1)
             with pytest.raises(InvalidParams, match="loud"):
@@ -415,7 +401,6 @@ async def test_logs_of_a_call_stay_on_its_stream_and_keep_to_the_sessions_level(
 ) -> None:
     exclusive = {"a": InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE)}
     async with gateway_of(Counting("a", Chatty, eras={Era.LEGACY}), configs=exclusive) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         quiet, plain, verbose = sessions(gateway, namespace, 3)
         await level(namespace, quiet, "error")
@@ -431,7 +416,6 @@ async def test_logs_of_a_call_stay_on_its_stream_and_keep_to_the_sessions_level(
 
 async def test_nothing_is_kept_of_sessions_that_ended(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(newsroom("a"), newsroom("b")) as gateway:
-        await gateway.ready()
         callers = sessions(gateway, space(gateway, ""), 3) + sessions(gateway, space(gateway, "a"), 3)
         for caller in callers:
             assert caller.session is not None

@@ -8,7 +8,7 @@ import trio.testing
 from msgspec import Raw
 
 from mcpgateway import jsonrpc
-from mcpgateway.calls.call import era_for
+from mcpgateway.calls.keys import era_for
 from mcpgateway.calls.legacy_clients import ROUNDS
 from mcpgateway.calls.relay import answer
 from mcpgateway.config.model import EraPolicy, HttpServer, InProcessServer
@@ -75,7 +75,6 @@ async def test_the_handshake_is_answered_from_the_servers_discovery(
 ) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         raw, kept = await namespace.initialize(legacy(), handshake(), "id")
         older, _ = await namespace.initialize(legacy(revision="2025-03-26"), handshake(revision="2025-03-26"), "2")
@@ -104,7 +103,6 @@ async def test_a_merged_namespace_offers_what_the_servers_of_both_eras_have(
 
     old, new = library("old", eras={Era.LEGACY}), Counting("new", Extended, eras=MODERN_ONLY)
     async with gateway_of(old, new) as gateway:
-        await gateway.ready()
         raw, _ = await space(gateway).initialize(legacy(), handshake(), "id")
 
     got = value_of(raw)
@@ -123,7 +121,6 @@ async def test_a_call_goes_out_with_what_the_session_says_of_its_client(
     name: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a", eras=MODERN_ONLY)) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         caller = await opened(gateway, namespace, EVERYTHING)
         params = {"name": PREFIX[name] + "unknown", "arguments": {"n": 1}, "_meta": {"vendor/x": 1}, "x-odd": [1.0]}
@@ -146,7 +143,6 @@ async def test_who_the_client_says_it_is_goes_along(autojump_clock: trio.testing
     params = jsonrpc.raw_of({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": info})
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         for name in ("a", ""):
             caller = legacy()
             await space(gateway, name).initialize(caller, params, "id")
@@ -162,7 +158,6 @@ async def test_everything_listed_is_used_in_a_merged_namespace_of_both_eras(
 ) -> None:
     new = library("new", eras=MODERN_ONLY)
     async with gateway_of(library("old", eras={Era.LEGACY}), new) as gateway:
-        await gateway.ready()
         namespace = space(gateway)
         caller = await opened(gateway, namespace)
         tools = result(await ask(namespace, caller, "tools/list"))
@@ -187,7 +182,6 @@ async def test_everything_listed_is_used_in_a_merged_namespace_of_both_eras(
 async def test_pings_are_answered_here(name: str, autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, name))
         assert result(await ask(space(gateway, name), caller, "ping")) == {}
         assert library_of(adapter).asked("ping") == []
@@ -202,7 +196,6 @@ async def test_methods_that_mean_something_else_do_not_cross(
 ) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), b'{"tasks":{}}')
         with pytest.raises(MethodNotFound):
             await ask(space(gateway, "a"), caller, method, {"taskId": "t"})
@@ -218,7 +211,6 @@ async def test_progress_comes_under_the_clients_token_and_ids_are_new(
 ) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace, back = space(gateway, "a"), Collecting()
         caller = await opened(gateway, namespace)
         params = {"name": "progress", "arguments": {"n": 2}, "_meta": {"progressToken": "mine"}}
@@ -242,7 +234,6 @@ async def test_a_raw_namespace_passes_cursors_on(autojump_clock: trio.testing.Mo
 
     adapter = Counting("a", Pages, eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"))
         got = result(await ask(space(gateway, "a"), caller, "tools/list", {"cursor": "é 1"}))
         (seen,) = library_of(adapter).asked("tools/list")
@@ -266,7 +257,6 @@ async def test_an_error_is_the_servers_in_words_that_the_client_knows(
             return super().handle(message)
 
     async with gateway_of(Counting("a", Strict, eras=MODERN_ONLY)) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"))
         read = await ask(space(gateway, "a"), caller, "resources/read", {"uri": "book://x"})
         called = await ask(space(gateway, "a"), caller, "tools/call", {"name": "echo"})
@@ -280,7 +270,6 @@ async def test_an_error_is_the_servers_in_words_that_the_client_knows(
 async def test_a_cancelled_call_is_cancelled_at_the_server(name: str, autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, name))
         slow = {"name": PREFIX[name] + "slow", "arguments": {"name": "it"}}
         async with calling(space(gateway, name), caller, params=slow) as asked:
@@ -295,7 +284,6 @@ async def test_a_cancelled_call_is_cancelled_at_the_server(name: str, autojump_c
 async def test_notifications_that_no_modern_server_knows_stay_here(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         for name in ("a", ""):
             caller = await opened(gateway, space(gateway, name), EVERYTHING, id=f"session of {name}")
             for method in ("initialized", "roots/list_changed", "cancelled"):
@@ -312,7 +300,6 @@ async def test_notifications_that_no_modern_server_knows_stay_here(autojump_cloc
 async def test_a_server_of_both_eras_is_spoken_to_in_the_clients(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a")
     async with gateway_of(adapter, library("b")) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         await use(space(gateway, "a"), caller, "echo")
         await use(space(gateway), modern(), "a_echo")
@@ -326,7 +313,6 @@ async def test_a_server_may_be_spoken_to_in_one_era_always(autojump_clock: trio.
     adapter = library("a")
     fixed = InProcessServer("a", module="m:s", era=EraPolicy.MODERN)
     async with gateway_of(adapter, configs={"a": fixed}) as gateway:
-        await gateway.ready()
         for name in ("a", ""):
             caller = await opened(gateway, space(gateway, name), id=f"session of {name}")
             assert await use(space(gateway, name), caller, PREFIX[name] + "echo", text="hi")
@@ -342,7 +328,6 @@ async def test_a_client_that_can_be_asked_is_bridged_where_the_legacy_leg_keeps_
     adapter = library("a")
     adapter.stateful = False
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         caller = legacy(capabilities)
         raw, kept = await space(gateway, "a").initialize(caller, handshake(capabilities=capabilities), "id")
 
@@ -357,7 +342,6 @@ async def test_a_session_goes_on_when_its_server_comes_back_without_its_era(
 ) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace, EVERYTHING)
         await use(namespace, caller, "echo")
@@ -392,7 +376,6 @@ async def test_all_questions_of_a_round_are_asked_at_once_and_the_answers_come_w
     if not name and "name" in params:
         params = {"name": f"a_{params['name']}"}
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         caller = await opened(gateway, namespace, EVERYTHING)
         async with calling(namespace, caller, method, params) as asked:
@@ -427,7 +410,6 @@ async def test_all_questions_of_a_round_are_asked_at_once_and_the_answers_come_w
 async def test_a_server_that_asks_nothing_is_called_again_soon(autojump_clock: trio.testing.MockClock) -> None:
     adapter = seminar("a", {"requestState": "1"}, {"requestState": "2"})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         reply = await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo"})
 
@@ -440,12 +422,14 @@ async def test_rounds_have_an_end(autojump_clock: trio.testing.MockClock) -> Non
     again: dict[str, JSON] = {"requestState": "again"}
     adapter = seminar("a", *[again] * (ROUNDS + 5))
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
+        began = trio.current_time()
         reply = result(await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo"}))
 
         assert reply["isError"] is True
         assert f"wants input more than {ROUNDS} times" in str(reply["content"])
         assert len(host(adapter).asking) == ROUNDS + 1
+        pauses = 0.05 + 0.1 + 0.2 + (ROUNDS - 3) * 0.25  # none after the last round
+        assert trio.current_time() - began == pytest.approx(pauses)
 
 
 @pytest.mark.requirement("bridge.capability-gate.legacy-to-modern", "5.bad")
@@ -463,7 +447,6 @@ async def test_what_the_client_did_not_declare_never_reaches_it(
 ) -> None:
     adapter = seminar("a", {"inputRequests": {"q": question}}, {"inputRequests": {"q": question}})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), capabilities)
         async with calling(space(gateway, "a"), caller) as called:
             pass
@@ -493,7 +476,6 @@ async def test_an_answer_that_is_an_error_or_of_another_shape_ends_the_call(
 ) -> None:
     adapter = seminar("a", {"inputRequests": {"one": FORM, "two": FORM}})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         async with calling(space(gateway, "a"), caller) as asked:
             first, second = asked.questions
@@ -514,7 +496,6 @@ async def test_answers_that_come_twice_or_to_what_was_not_asked_are_nobodys(
 ) -> None:
     adapter = seminar("a", {"inputRequests": {"one": FORM, "two": FORM}})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         other = await opened(gateway, space(gateway, "a"), EVERYTHING, id="another")
         async with calling(space(gateway, "a"), caller) as asked:
@@ -536,7 +517,6 @@ async def test_a_client_that_does_not_answer_has_as_long_as_a_call(autojump_cloc
     adapter = seminar("a", {"inputRequests": {"one": FORM}}, {"inputRequests": {"two": FORM}})
     patient = InProcessServer("a", module="m:s", timeout=10.0, max_timeout=15.0)
     async with gateway_of(adapter, configs={"a": patient}) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         began = trio.current_time()
         async with calling(space(gateway, "a"), caller) as asked:
@@ -559,7 +539,6 @@ async def test_a_client_that_leaves_while_it_is_asked_leaves_nothing_behind(
 ) -> None:
     adapter = seminar("a", {"inputRequests": {"one": FORM}})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         session = caller.session
         assert session is not None
@@ -580,7 +559,6 @@ async def test_a_client_that_leaves_while_it_is_asked_leaves_nothing_behind(
 async def test_a_server_that_dies_while_its_client_is_asked_is_named(autojump_clock: trio.testing.MockClock) -> None:
     adapter = seminar("a", {"inputRequests": {"one": FORM}})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         async with calling(space(gateway, "a"), caller) as asked:
             adapter.dead = True
@@ -595,7 +573,6 @@ async def test_a_server_that_dies_while_its_client_is_asked_is_named(autojump_cl
 async def test_a_client_is_asked_so_much_at_a_time(autojump_clock: trio.testing.MockClock) -> None:
     questions: dict[str, JSON] = {str(number): FORM for number in range(QUESTIONS + 1)}
     async with gateway_of(seminar("a", {"inputRequests": questions})) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         async with calling(space(gateway, "a"), caller) as asked:
             pass
@@ -609,7 +586,6 @@ async def test_all_rounds_together_have_the_longest_time_of_a_call(autojump_cloc
     adapter = seminar("a", {"inputRequests": {"one": FORM}})
     short = InProcessServer("a", module="m:s", timeout=10.0, max_timeout=12.0)
     async with gateway_of(adapter, configs={"a": short}) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), EVERYTHING)
         began = trio.current_time()
         async with calling(space(gateway, "a"), caller) as asked:
@@ -631,7 +607,6 @@ async def test_the_level_of_a_session_goes_out_with_each_of_its_calls(
 ) -> None:
     adapter = library("a", eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         caller, other = [await opened(gateway, namespace, id=id) for id in ("one", "two")]
         with pytest.raises(InvalidParams, match="unknown log level"):

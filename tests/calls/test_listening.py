@@ -99,7 +99,6 @@ async def test_what_the_server_offers_is_honoured_and_told_under_the_subscriptio
 ) -> None:
     adapter = press()
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         uris: list[JSON] = ["book://a/1"]
         wanted: dict[str, JSON] = {"toolsListChanged": True, "resourceSubscriptions": uris}
         async with listening(space(gateway, path), b"{}", promptsListChanged=False, **wanted) as heard:
@@ -131,7 +130,6 @@ async def test_two_who_listen_to_the_same_are_one_subscription_at_the_server(
 ) -> None:
     adapter = press()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         uris: list[JSON] = ["book://a/1"]
         async with listening(space(gateway, "a"), resourceSubscriptions=uris) as first:
             async with listening(space(gateway, "a"), resourceSubscriptions=uris) as second:
@@ -149,7 +147,6 @@ async def test_a_change_said_on_any_of_the_clients_links_is_heard(autojump_clock
     """Some servers tell only the session whose call made the change, and some in the stream of that call."""
     adapter = press()
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         back = Collecting()
         async with listening(space(gateway, "a"), toolsListChanged=True) as heard:
             before = len(adapter.links)
@@ -167,7 +164,6 @@ async def test_a_server_that_refuses_a_subscription_is_not_said_to_honour_it(
 ) -> None:
     adapter = press()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         server = host(adapter)
         assert isinstance(server, Press)
         server.refuses = True
@@ -182,7 +178,6 @@ async def test_a_server_that_comes_back_is_told_again_and_whatever_it_tells_of_m
 ) -> None:
     adapter = press()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         async with listening(space(gateway, "a"), toolsListChanged=True, resourceSubscriptions=["book://a/1"]) as heard:
             adapter.open[-1].crash("killed")
             await trio.sleep(10)
@@ -195,7 +190,6 @@ async def test_a_server_that_comes_back_is_told_again_and_whatever_it_tells_of_m
 @pytest.mark.parametrize("path", ["a", ""])
 async def test_the_end_of_what_is_listened_to_is_graceful(path: str, autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(press(), configs={"a": PIPE}) as gateway:
-        await gateway.ready()
         async with listening(space(gateway, path), toolsListChanged=True) as heard:
             space(gateway, path).retire()
             await settle()
@@ -209,7 +203,6 @@ async def test_the_end_of_what_is_listened_to_is_graceful(path: str, autojump_cl
 @pytest.mark.parametrize("wanted", [{"toolsListChanged": 7}, {"resourceSubscriptions": "book://a/1"}])
 async def test_a_malformed_filter_is_refused(wanted: dict[str, JSON], autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(press()) as gateway:
-        await gateway.ready()
         with pytest.raises(InvalidParams, match=r"params\.notifications"):
             await ask(space(gateway, "a"), modern(), "subscriptions/listen", {"notifications": wanted})
         assert gateway.changes.listeners == set()
@@ -219,7 +212,6 @@ async def test_listening_takes_no_link_from_calls(autojump_clock: trio.testing.M
     adapter = press()
     config = InProcessServer("a", module="m:s", links=Links(min=1, max=2))
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         async with listening(space(gateway, "a"), toolsListChanged=True):
             async with listening(space(gateway, "a"), FORMS, toolsListChanged=True):
                 await use(space(gateway, "a"), modern(), "echo")

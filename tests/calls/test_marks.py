@@ -8,8 +8,8 @@ import trio.testing
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Back, NoBack, Reply, Request
-from mcpgateway.calls.mirrors import PATIENCE
 from mcpgateway.calls.namespace import Namespace
+from mcpgateway.calls.tool_parameters import PATIENCE
 from mcpgateway.config.model import HttpServer
 from mcpgateway.errors import HEADER_MISMATCH, HeaderMismatch
 from mcpgateway.jsonrpc import Message
@@ -77,7 +77,6 @@ async def test_arguments_are_mirrored_as_the_tools_schema_says_and_once_more_whe
 ) -> None:
     adapter = OverHttp("a")
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         match who:
             case "legacy client":
@@ -110,7 +109,6 @@ async def test_a_server_that_does_not_list_holds_up_one_call_and_not_all(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with gateway_of(Counting("a", Unlisted, eras=MODERN_ONLY), configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace, began = space(gateway, "a"), trio.current_time()
         async with trio.open_nursery() as calls:
             for _ in range(3):
@@ -123,7 +121,6 @@ async def test_a_server_that_does_not_list_holds_up_one_call_and_not_all(
 async def test_a_pipe_has_no_headers_and_is_listed_for_none(autojump_clock: trio.testing.MockClock) -> None:
     adapter = Counting("a", Mirroring, eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         host = adapter.host
         assert isinstance(host, Mirroring)
         listed = len(host.asked("tools/list"))
@@ -136,7 +133,6 @@ async def test_a_link_that_has_to_be_made_first_changes_nothing(
 ) -> None:
     adapter = OverHttp("a")
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         caller, namespace = modern(), space(gateway, "a")
         assert (await call(namespace, caller, "echo", "north")).error is None
         monkeypatch.setattr(Mirroring, "header", "Zone")  # each link has a server of its own
@@ -156,7 +152,6 @@ async def test_a_call_that_was_begun_gets_the_headers_of_a_changed_tool_in_a_tas
     if who == "modern client":
         params["_meta"] = {envelope.PROTOCOL_VERSION: LATEST_MODERN, envelope.CLIENT_CAPABILITIES: {}}
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = modern() if who == "modern client" else await opened(gateway, namespace)
         assert begin(namespace, caller, Wait(), params) is None

@@ -95,7 +95,6 @@ async def test_listings_are_merged_in_the_order_of_the_configuration(
 ) -> None:
     slow = library("b")
     async with gateway_of(slow, library("a")) as gateway:
-        await gateway.ready()
         caller = CALLERS[era]()
         tools = await ask(space(gateway), caller, "tools/list")
         assert names(tools)[:2] == ["b_echo", "b_slow"]
@@ -118,7 +117,6 @@ async def test_listings_are_merged_in_the_order_of_the_configuration(
 
 async def test_all_pages_of_a_server_are_listed(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(adapter("a", Pages), library("b")) as gateway:
-        await gateway.ready()
         tools = names(await ask(space(gateway), legacy(), "tools/list"))
 
     assert [name for name in tools if name.startswith("a_")] == [
@@ -134,7 +132,6 @@ async def test_a_server_that_hangs_costs_a_listing_its_bound_and_is_named(
     dead.dead = True
     servers = (library("a"), adapter("hangs", Hangs), dead, adapter("circles", Circles))
     async with gateway_of(*servers, config=Config(list_timeout=5.0)) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         got = await listed(gateway, legacy())
 
@@ -151,7 +148,7 @@ async def test_a_server_that_is_still_starting_is_waited_for_and_then_named(
 ) -> None:
     late = library("late", eras={Era.LEGACY})
     late.delay = 20.0
-    async with gateway_of(library("a"), late, config=Config(startup_wait=5.0)) as gateway:
+    async with gateway_of(library("a"), late, config=Config(startup_wait=5.0), ready=False) as gateway:
         began = trio.current_time()
         assert missing(await listed(gateway, legacy())) == {"late": "is still starting"}
         assert trio.current_time() - began == 5
@@ -165,7 +162,6 @@ async def test_a_server_that_is_still_starting_is_waited_for_and_then_named(
 async def test_a_server_that_crashes_keeps_its_names_and_is_named(autojump_clock: trio.testing.MockClock) -> None:
     bad = library("bad")
     async with gateway_of(bad, library("a")) as gateway:
-        await gateway.ready()
         before = names(await ask(space(gateway), legacy(), "tools/list"))
         bad.dead = True
         for link in bad.links:
@@ -180,7 +176,6 @@ async def test_a_server_that_crashes_keeps_its_names_and_is_named(autojump_clock
 async def test_servers_of_the_other_era_are_named(autojump_clock: trio.testing.MockClock) -> None:
     servers = library("old", eras={Era.LEGACY}), library("new", eras={Era.MODERN})
     async with gateway_of(*servers, configs=mirrored("old", "new")) as gateway:
-        await gateway.ready()
         for caller, there, away in ((legacy(), "old", "new"), (modern(), "new", "old"), (legacy(), "old", "new")):
             got = await ask(space(gateway), caller, "tools/list")
             assert {name.partition("_")[0] for name in names(got)} == {there}
@@ -197,7 +192,6 @@ async def test_where_nobody_speaks_the_clients_era_the_handshake_says_so(
 ) -> None:
     servers = library("a", eras={Era.MODERN}), library("b", eras={Era.MODERN})
     async with gateway_of(*servers, configs=mirrored("a", "b")) as gateway:
-        await gateway.ready()
         with pytest.raises(UnsupportedVersion, match="only the modern era of MCP, the client the legacy era"):
             await space(gateway).initialize(legacy(), handshake(), "id")
 
@@ -208,7 +202,6 @@ async def test_where_nobody_speaks_the_clients_era_the_handshake_says_so(
 async def test_capabilities_are_united_and_instructions_named(autojump_clock: trio.testing.MockClock) -> None:
     plain = Counting("b")
     async with gateway_of(library("a"), plain) as gateway:
-        await gateway.ready()
         raw, kept = await space(gateway).initialize(legacy(), handshake(), "id")
         discovered = result(await ask(space(gateway), modern(), "server/discover"))
 
@@ -230,7 +223,7 @@ async def test_capabilities_are_united_and_instructions_named(autojump_clock: tr
 async def test_a_server_not_reached_yet_may_offer_anything(autojump_clock: trio.testing.MockClock) -> None:
     late = library("late")
     late.delay = 20.0
-    async with gateway_of(late, config=Config(startup_wait=5.0)) as gateway:
+    async with gateway_of(late, config=Config(startup_wait=5.0), ready=False) as gateway:
         raw, _ = await space(gateway).initialize(legacy(), handshake(), "id")
 
     assert members_of(members_of(raw)["capabilities"]).keys() == {"tools", "prompts", "resources"}
@@ -243,7 +236,6 @@ async def test_methods_of_the_other_era_do_not_exist(
     era: Era, methods: list[str], autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a"), library("b")) as gateway:
-        await gateway.ready()
         for method in [*methods, "x/unknown"]:
             with pytest.raises(MethodNotFound):
                 await ask(space(gateway), CALLERS[era](), method)
@@ -252,7 +244,6 @@ async def test_methods_of_the_other_era_do_not_exist(
 async def test_ping_is_answered_here_and_a_level_goes_to_all_that_log(autojump_clock: trio.testing.MockClock) -> None:
     loud, dead = library("a"), library("dead")
     async with gateway_of(loud, Counting("quiet"), dead) as gateway:
-        await gateway.ready()
         caller = legacy()
         assert result(await ask(space(gateway), caller, "ping")) == {}
         await ask(space(gateway), caller, "tools/list")
@@ -273,7 +264,6 @@ async def test_a_call_goes_to_its_server_under_its_own_name(
 ) -> None:
     one, two = library("a"), library("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         got = await use(space(gateway), CALLERS[era](), name, text="hello")
 
         assert got["content"] == [{"type": "text", "text": "hello"}]
@@ -288,7 +278,6 @@ async def test_prompts_resources_and_completions_go_to_their_servers(
     era: Era, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a"), library("b")) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway), CALLERS[era]()
         prompt = result(await ask(namespace, caller, "prompts/get", {"name": "b_greet"}))
         assert prompt["description"] == "greet of b"
@@ -322,7 +311,6 @@ async def test_what_is_not_there_is_refused(
     method: str, params: dict[str, object], said: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a"), library("b")) as gateway:
-        await gateway.ready()
         with pytest.raises(InvalidParams) as refused:
             await ask(space(gateway), legacy(), method, params)
 
@@ -336,7 +324,6 @@ async def test_what_may_be_a_missing_servers_is_refused_with_its_name(
     dead = library("b")
     dead.dead = True
     async with gateway_of(library("a"), dead) as gateway:
-        await gateway.ready()
         with pytest.raises(
             InvalidParams, match=r"Unknown (tool|prompt): b_greet; what these servers .* not known: 'b'$"
         ):
@@ -346,7 +333,6 @@ async def test_what_may_be_a_missing_servers_is_refused_with_its_name(
 async def test_made_up_names_do_not_keep_the_servers_busy(autojump_clock: trio.testing.MockClock) -> None:
     one = library("a", eras={Era.LEGACY})
     async with gateway_of(one, library("b")) as gateway:
-        await gateway.ready()
         await ask(space(gateway), legacy(), "tools/list")
         for number in range(20):
             with pytest.raises(InvalidParams, match="Unknown tool"):
@@ -362,7 +348,6 @@ async def test_made_up_names_do_not_keep_the_servers_busy(autojump_clock: trio.t
 async def test_a_name_that_appeared_since_the_last_listing_is_found(autojump_clock: trio.testing.MockClock) -> None:
     one = library("a", eras={Era.LEGACY})
     async with gateway_of(one, library("b")) as gateway:
-        await gateway.ready()
         await ask(space(gateway), legacy(), "tools/list")
         server = host(one)
         server.tools["fresh"] = server.tools["echo"]
@@ -375,7 +360,6 @@ async def test_many_calls_at_once_list_once(autojump_clock: trio.testing.MockClo
     one = library("a", eras={Era.LEGACY})
     done: list[object] = []
     async with gateway_of(one, library("b")) as gateway:
-        await gateway.ready()
 
         async def call() -> None:
             done.append(await use(space(gateway), legacy(), "a_echo"))
@@ -395,7 +379,6 @@ async def test_errors_and_odd_results_pass_as_they_are(autojump_clock: trio.test
             return super().handle(message)
 
     async with gateway_of(adapter("a", Odd), library("b")) as gateway:
-        await gateway.ready()
         failed = await ask(space(gateway), legacy(), "tools/call", {"name": "a_fail"})
         assert jsonrpc.error_code(failed.message) == 1234
         odd = await ask(space(gateway), legacy(), "prompts/get", {"name": "a_greet"})
@@ -412,7 +395,6 @@ async def test_clients_of_different_capabilities_have_tables_of_their_own(
             return super().handle(message)
 
     async with gateway_of(adapter("a", Choosy), library("b")) as gateway:
-        await gateway.ready()
         with_roots = names(await ask(space(gateway), legacy(b'{"roots":{}}'), "tools/list"))
         without = names(await ask(space(gateway), legacy(), "tools/list"))
 
@@ -423,7 +405,6 @@ async def test_clients_of_different_capabilities_have_tables_of_their_own(
 async def test_roots_changes_go_to_every_server(autojump_clock: trio.testing.MockClock) -> None:
     one, dead = library("a", eras={Era.LEGACY}), library("dead", eras={Era.LEGACY})
     async with gateway_of(dead, one) as gateway:
-        await gateway.ready()
         caller = legacy()
         await use(space(gateway), caller, "a_echo")
         dead.links[-1].crash("killed")
@@ -435,7 +416,6 @@ async def test_roots_changes_go_to_every_server(autojump_clock: trio.testing.Moc
 async def test_a_configured_namespace_shows_its_own_servers_only(autojump_clock: trio.testing.MockClock) -> None:
     config = Config(namespaces={"work": NamespaceConfig("work", ("a", "b")), "one": NamespaceConfig("one", ("c",))})
     async with gateway_of(library("a"), library("b"), library("c"), config=config) as gateway:
-        await gateway.ready()
         assert sorted(gateway.namespaces) == ["one", "work"]
         work = names(await ask(space(gateway, "work"), legacy(), "tools/list"))
         one = names(await ask(space(gateway, "one"), legacy(), "tools/list"))
@@ -447,5 +427,4 @@ async def test_a_configured_namespace_shows_its_own_servers_only(autojump_clock:
 async def test_a_prefix_may_differ_from_the_servers_name(autojump_clock: trio.testing.MockClock) -> None:
     config = attrs.evolve(InProcessServer("a", module="m:s"), prefix="lib")
     async with gateway_of(library("a"), library("b"), configs={"a": config}) as gateway:
-        await gateway.ready()
         assert names(await ask(space(gateway), legacy(), "tools/list"))[0] == "lib_echo"

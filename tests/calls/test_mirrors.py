@@ -65,7 +65,6 @@ async def test_headers_must_mirror_their_arguments(
 ) -> None:
     one = server("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         assert await call(gateway, path, tool, "hi", mcp_param_text="hi", mcp_param_other="1") == SAID
         for text, headers in (("hi", {}), ("hi", {"mcp_param_text": "ho"}), (None, {"mcp_param_text": "hi"})):
             with pytest.raises(HeaderMismatch, match="mcp-param-text") as refused:
@@ -80,7 +79,6 @@ async def test_a_schema_that_changed_is_read_again_before_anything_is_refused(
 ) -> None:
     one = server("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         await call(gateway, path, tool, "hi", mcp_param_text="hi")
         host(one).tools["echo"] = Tool(marked("New"), lambda arguments: {})
         assert await call(gateway, path, tool, "hi", mcp_param_new="hi") == SAID
@@ -91,7 +89,6 @@ async def test_a_schema_that_changed_is_read_again_before_anything_is_refused(
 
 async def test_another_spelling_of_the_name_escapes_nothing(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(server("a")) as gateway:
-        await gateway.ready()
         with pytest.raises(HeaderMismatch):
             await call(gateway, "a", "echo", "hi", mcp_name="=?base64?ZWNobw==?=")
 
@@ -101,7 +98,6 @@ async def test_tools_without_marks_list_once_and_unknown_ones_are_the_servers_to
 ) -> None:
     one = server("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         for _ in range(3):
             await call(gateway, "a", "release", None)
         assert len(host(one).asked("tools/list")) == 1
@@ -116,7 +112,6 @@ async def test_over_http_the_server_compares_and_bad_marks_are_not_shown(
     listing._bad_mark.cache_clear()  # another test may have had the same tool, and each is logged once
     with caplog.at_level(logging.WARNING, "mcpgateway.server"):
         async with gateway_of(server("http"), server("pipe"), configs=configs) as gateway:
-            await gateway.ready()
             for _ in range(2):
                 shown = names(await ask(space(gateway), modern(), "tools/list"))
             assert await call(gateway, "", "http_echo", "hi", mcp_param_text="ho") == SAID
@@ -140,7 +135,6 @@ async def test_a_client_that_gives_up_does_not_spare_the_next_one_the_comparison
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with gateway_of(Counting("a", Late, eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         with trio.move_on_after(1) as given_up:
             await call(gateway, "a", "echo", "hi", mcp_param_text="ho")
         assert given_up.cancelled_caught
@@ -161,7 +155,6 @@ async def test_a_schema_that_cannot_be_read_costs_its_tool_only(autojump_clock: 
     configs = {"http": HttpServer("http", url="http://127.0.0.1:9/mcp")}
     http = Counting("http", Huge, eras={Era.MODERN})
     async with gateway_of(http, server("pipe"), configs=configs) as gateway:
-        await gateway.ready()
         shown = names(await ask(space(gateway), modern(), "tools/list"))
 
     assert "http_huge" not in shown
@@ -171,6 +164,5 @@ async def test_a_schema_that_cannot_be_read_costs_its_tool_only(autojump_clock: 
 async def test_legacy_clients_mirror_nothing(autojump_clock: trio.testing.MockClock) -> None:
     one = Counting("a", type("a", (Marked,), {"name": "a"}))
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         reply = await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo", "arguments": {"text": "hi"}})
         assert result(reply)["content"] == SAID

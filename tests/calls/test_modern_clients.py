@@ -37,7 +37,6 @@ async def test_a_plain_call_crosses_and_its_result_is_a_modern_one(
 ) -> None:
     adapter = library("a", eras=LEGACY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         got = await use(space(gateway, path), modern(), "echo" if path else "a_echo", text="hi")
 
     assert got["content"] == [{"type": "text", "text": "hi"}]
@@ -53,7 +52,6 @@ async def test_a_plain_call_crosses_and_its_result_is_a_modern_one(
 @pytest.mark.requirement("bridge.envelope.modern-to-legacy")
 async def test_what_the_gateway_knows_nothing_of_survives(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a", eras=LEGACY)) as gateway:
-        await gateway.ready()
         params = {"name": "unknown", "x-top": 1.5, "_meta": {"vendor.example/y": 2, "traceparent": "00-1"}}
         got = result(await ask(space(gateway, "a"), modern(), "tools/call", params))
 
@@ -69,7 +67,6 @@ async def test_what_is_of_the_legacy_era_only_a_modern_client_cannot_ask(
 ) -> None:
     adapter = library("a", eras=LEGACY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound, match=method):
             await ask(space(gateway, path), modern(), method, {"uri": "book://a/1", "level": "info"})
         assert host(adapter).asked(method) == []
@@ -84,7 +81,6 @@ async def test_the_tasks_of_2025_are_not_told_of(path: str, autojump_clock: trio
             return {**super()._capabilities(), "tasks": {"list": {}}, "extensions": extensions}
 
     async with gateway_of(Counting("a", Tasked, eras=LEGACY)) as gateway:
-        await gateway.ready()
         found = result(await ask(space(gateway, path), modern(), "server/discover"))
 
     assert found["capabilities"] == {
@@ -124,7 +120,6 @@ async def test_errors_are_those_of_the_clients_era(autojump_clock: trio.testing.
 async def test_progress_comes_under_the_clients_token(autojump_clock: trio.testing.MockClock) -> None:
     back = Collecting()
     async with gateway_of(library("a", eras=LEGACY)) as gateway:
-        await gateway.ready()
         params = {"name": "progress", "arguments": {"n": 2}, "_meta": {"progressToken": "mine"}}
         await ask(space(gateway, "a"), modern(), "tools/call", params, back=back)
 
@@ -168,7 +163,6 @@ async def test_logs_are_of_the_level_that_the_request_wants_or_none(
 async def test_an_unknown_log_level_is_refused(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras=LEGACY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         params = {"name": "echo", "_meta": {envelope.LOG_LEVEL: "loud"}}
         with pytest.raises(InvalidParams, match="unknown log level 'loud'"):
             await ask(space(gateway, "a"), modern(), "tools/call", params)
@@ -264,7 +258,6 @@ async def test_a_server_of_both_eras_may_be_spoken_to_in_the_legacy_one(
     adapter = library("a")
     config = InProcessServer("a", module="m:s", era=EraPolicy.LEGACY, isolation=Isolation.SHARED)
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         discovered = result(await ask(space(gateway, "a"), modern(), "server/discover"))
         await use(space(gateway, "a"), modern(), "echo")
 
@@ -275,7 +268,6 @@ async def test_a_server_of_both_eras_may_be_spoken_to_in_the_legacy_one(
 @pytest.mark.requirement("5.merged", "bridge.paging.modern-to-legacy")
 async def test_a_merged_namespace_shows_servers_of_both_eras(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("old", eras=LEGACY), library("new", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         listed = await ask(space(gateway), modern(), "tools/list")
         called = await use(space(gateway), modern(), "old_echo", text="x")
         read = result(await ask(space(gateway), modern(), "resources/read", {"uri": "book://old/1"}))

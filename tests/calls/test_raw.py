@@ -40,7 +40,6 @@ async def test_params_and_results_pass_to_the_byte(era: Era, autojump_clock: tri
     adapter = library("a", eras={era})
     params = {"name": "unknown", "x-top": Raw(b"1.0"), "arguments": {"n": 10**30}, "_meta": {"v/x": 1}}
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         caller = legacy() if era is Era.LEGACY else modern()
         reply = await ask(space(gateway, "a"), caller, "tools/call", params)
 
@@ -57,7 +56,6 @@ async def test_unknown_methods_unknown_tools_and_errors_are_the_servers_to_answe
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     async with gateway_of(library("a", eras={Era.LEGACY})) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy()
         unknown = await ask(namespace, caller, "x/unknown")
         tool = await ask(namespace, caller, "tools/call", {"name": "nothing"})
@@ -77,7 +75,6 @@ async def test_rules_hide_and_rename_without_a_listing(autojump_clock: trio.test
     rules = ToolRules(allow=("e*", "slow"), deny=("slow",), rename={"echo": "say"})
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": attrs.evolve(STDIO, tools=rules)}) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy()
         assert result(await ask(namespace, caller, "tools/call", {"name": "say", "arguments": {"text": "x"}})) == {
             "content": [{"type": "text", "text": "x"}]
@@ -92,7 +89,6 @@ async def test_rules_hide_and_rename_without_a_listing(autojump_clock: trio.test
 async def test_a_modern_clients_headers_go_along_and_nothing_else_does(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.MODERN})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         seen: list[object] = []
         link = adapter.links[0]
         inner = link.call
@@ -115,7 +111,6 @@ async def test_eras_that_differ_give_an_error_that_names_both(
 ) -> None:
     mirror = InProcessServer("a", module="m:s", era=EraPolicy.MIRROR)
     async with gateway_of(library("a", eras={eras}), configs={"a": mirror}) as gateway:
-        await gateway.ready()
         caller = modern() if eras is Era.LEGACY else legacy()
         with pytest.raises(EraMismatch, match=rf"speaks only the {eras.value} era of MCP, the client the \w+ era"):
             await ask(space(gateway, "a"), caller, "tools/list")
@@ -127,7 +122,6 @@ async def test_eras_that_differ_give_an_error_that_names_both(
 async def test_a_session_of_its_own_is_negotiated_by_the_client_itself(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         mine = handshake("me", b'{"roots":{}}', "2025-03-26")
         got, kept = await namespace.initialize(legacy(b'{"roots":{}}', "2025-03-26"), mine, "id")
@@ -143,7 +137,6 @@ async def test_links_in_common_are_negotiated_by_the_gateway_in_its_latest_revis
 ) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = legacy(b'{"roots":{}}', "2025-03-26")
         got, kept = await namespace.initialize(caller, handshake("me", b'{"roots":{}}', "2025-03-26"), "id")
@@ -159,7 +152,6 @@ async def test_where_the_server_keeps_no_session_neither_do_we(autojump_clock: t
     adapter = library("a", eras={Era.LEGACY})
     adapter.stateful = False
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         _, kept = await namespace.initialize(legacy(), handshake(), "id")
         await trio.testing.wait_all_tasks_blocked()
@@ -176,7 +168,6 @@ async def test_a_handshake_that_the_server_refuses_is_refused_in_its_words(
 ) -> None:
     adapter = Refuses("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         with pytest.raises(ErrorReply) as refused:
             await space(gateway, "a").initialize(legacy(), handshake("guest"), "id")
 
@@ -188,7 +179,6 @@ async def test_a_handshake_that_the_server_refuses_is_refused_in_its_words(
 async def test_a_client_that_leaves_during_its_handshake_leaves_no_link(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         adapter.silent = True
         with trio.move_on_after(5):
             await space(gateway, "a").initialize(legacy(), handshake(), "id")
@@ -203,7 +193,6 @@ async def test_a_dead_server_is_named(autojump_clock: trio.testing.MockClock) ->
     adapter = library("a")
     adapter.dead = True
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         with pytest.raises(ServerUnavailable, match="server 'a': is dead"):
             await space(gateway, "a").initialize(legacy(), handshake(), "id")
 
@@ -211,11 +200,11 @@ async def test_a_dead_server_is_named(autojump_clock: trio.testing.MockClock) ->
 async def test_calls_wait_for_a_server_that_is_starting(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     adapter.delay = 3.0
-    async with gateway_of(adapter) as gateway:
+    async with gateway_of(adapter, ready=False) as gateway:
         assert "content" in await use(space(gateway, "a"), legacy(), "echo")
     late = library("a", eras={Era.LEGACY})
     late.delay = 30.0
-    async with gateway_of(late, config=Config(startup_wait=5.0)) as gateway:
+    async with gateway_of(late, config=Config(startup_wait=5.0), ready=False) as gateway:
         began = trio.current_time()
         with pytest.raises(ServerUnavailable, match="still starting"):
             await use(space(gateway, "a"), legacy(), "echo")
@@ -225,7 +214,6 @@ async def test_calls_wait_for_a_server_that_is_starting(autojump_clock: trio.tes
 async def test_notifications_go_to_the_link_of_the_session(autojump_clock: trio.testing.MockClock) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         namespace, caller = space(gateway, "a"), legacy()
         assert isinstance(namespace, RawNamespace)
         await namespace.initialize(caller, handshake(), "id")

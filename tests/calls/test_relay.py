@@ -57,7 +57,6 @@ async def test_a_servers_question_reaches_the_asking_client_and_its_answer_the_s
 ) -> None:
     adapter = library("a", eras={Era.LEGACY})
     async with gateway_of(adapter) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = session_of(gateway, namespace, legacy(ASKABLE), "one")
         other = session_of(gateway, namespace, legacy(ASKABLE), "two")

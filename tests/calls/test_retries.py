@@ -193,7 +193,6 @@ async def test_a_tool_is_called_again_if_it_was_seen_to_say_that_it_may_be(
 ) -> None:
     adapter = faulty(broken())
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         await ask(space(gateway, name), legacy(), "tools/list")
         arguments = {"kib": 1} if tool == "big" else {"count": 0}
         if calls == 2:
@@ -207,7 +206,6 @@ async def test_a_tool_is_called_again_if_it_was_seen_to_say_that_it_may_be(
 async def test_a_call_of_a_tool_that_was_never_listed_fails_at_once(autojump_clock: trio.testing.MockClock) -> None:
     adapter = faulty(broken())
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         with pytest.raises(ServerUnavailable):
             await use(space(gateway, "a"), legacy(), "echo")
@@ -217,7 +215,6 @@ async def test_a_call_of_a_tool_that_was_never_listed_fails_at_once(autojump_clo
 async def test_a_tool_that_does_not_say_it_any_more_is_not_called_again(autojump_clock: trio.testing.MockClock) -> None:
     adapter = faulty(broken())
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         await ask(space(gateway, "a"), legacy(), "tools/list")
         tools = adapter.host.tools
         tools["echo"] = tools["slow"]
@@ -230,7 +227,6 @@ async def test_a_tool_that_does_not_say_it_any_more_is_not_called_again(autojump
 async def test_what_fails_twice_has_failed(autojump_clock: trio.testing.MockClock) -> None:
     adapter = faulty(broken(), broken())
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         await ask(space(gateway, "a"), legacy(), "tools/list")
         with pytest.raises(ServerUnavailable):
             await use(space(gateway, "a"), legacy(), "echo")
@@ -242,7 +238,6 @@ async def test_a_call_of_which_the_client_has_seen_something_is_not_made_again(
 ) -> None:
     adapter, back = faulty(broken(), tells=True), Collecting()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         with pytest.raises(ServerUnavailable):
             await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo"}, back=back)
         assert len(back.messages) == 1
@@ -255,7 +250,6 @@ async def test_what_was_not_sent_is_sent_when_the_server_is_there_again(
 ) -> None:
     adapter = faulty(*[broken(unsent=True)] * 3)
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         assert "structuredContent" in await use(space(gateway, "a"), legacy(), "waiting", count=0)
         assert seen(adapter) == 4
@@ -266,7 +260,6 @@ async def test_it_is_given_up_when_it_takes_too_long(autojump_clock: trio.testin
     adapter = faulty(*[broken(unsent=True)] * 1000)
     config = attrs.evolve(HTTP, recovery=Recovery(failures=1000))
     async with gateway_of(adapter, configs={"a": config}) as gateway:
-        await gateway.ready()
         began = trio.current_time()
         with pytest.raises(ServerUnavailable):
             await use(space(gateway, "a"), legacy(), "waiting", count=0)
@@ -285,7 +278,6 @@ async def test_a_call_that_waits_to_be_sent_again_can_be_cancelled(autojump_cloc
             problems.append(problem)
 
     async with gateway_of(adapter, configs={"a": HTTP}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         nursery.start_soon(one)
         await trio.testing.wait_all_tasks_blocked()
         wait.end(CallCancelled("not needed"))
@@ -317,7 +309,6 @@ async def test_a_server_that_answers_nobody_gets_no_calls_until_it_answers_a_pin
     adapter = Counting("a", Deaf, eras={Era.LEGACY})
     config = attrs.evolve(InProcessServer("a", module="m:s"), timeout=10.0, recovery=Recovery(failures=3))
     async with gateway_of(adapter, library("b"), configs={"a": config}) as gateway:
-        await gateway.ready()
         host = adapter.host
         assert isinstance(host, Deaf)
         await use(space(gateway, "a"), legacy(), "echo")
@@ -351,7 +342,6 @@ async def test_the_loss_of_a_link_with_many_calls_opens_no_breaker(autojump_cloc
             problems.append(problem)
 
     async with gateway_of(adapter) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         await use(space(gateway, "a"), legacy(), "echo")
         for _ in range(20):
             nursery.start_soon(one)
@@ -368,7 +358,6 @@ async def test_a_server_has_so_many_calls_and_no_more(autojump_clock: trio.testi
     adapter = library("a", eras={Era.LEGACY})
     config = attrs.evolve(InProcessServer("a", module="m:s"), max_calls=3, links=Links(max=1))
     async with gateway_of(adapter, library("b"), configs={"a": config}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         for _ in range(3):
             nursery.start_soon(lambda: use(space(gateway, "a"), legacy(), "slow", name="x"))
         await trio.testing.wait_all_tasks_blocked()
@@ -395,7 +384,6 @@ async def test_a_server_that_is_away_for_a_moment_costs_nobody_a_call(autojump_c
         results.append(await ask(space(gateway, "a"), legacy(), "tools/call", {"name": "echo", "arguments": {}}))
 
     async with gateway_of(adapter) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         await use(space(gateway, "a"), legacy(), "echo")
         until = trio.current_time() + 0.9
         adapter.links[0].crash("was killed")
@@ -409,7 +397,6 @@ async def test_a_server_that_is_away_for_a_moment_costs_nobody_a_call(autojump_c
 async def test_a_session_that_has_ended_gets_no_link_any_more(autojump_clock: trio.testing.MockClock) -> None:
     configs = {"a": InProcessServer("a", module="m:s", isolation=Isolation.SESSION)}
     async with gateway_of(library("a"), configs=configs) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway, "a"), legacy())
         assert caller.session is not None
         gateway.sessions.close(caller.session)
@@ -438,7 +425,6 @@ async def test_what_is_remembered_of_tools_is_bounded(
 ) -> None:
     monkeypatch.setattr(listing, "NOTED", 10)
     async with gateway_of(Counting("a", Restless)) as gateway:
-        await gateway.ready()
         for _ in range(20):
             listed = result(await ask(space(gateway, "a"), legacy(), "tools/list"))["tools"]
         assert isinstance(listed, list)

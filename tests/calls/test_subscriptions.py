@@ -13,11 +13,11 @@ from msgspec import Raw
 
 from mcpgateway import jsonrpc
 from mcpgateway.adapters.base import Reply
-from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, united
+from mcpgateway.calls.subscriptions import CHANGES, TARGETED, Part, parts, respelled, targeted, united
 from mcpgateway.catalog.naming import Target
 from mcpgateway.config.model import InProcessServer, Isolation, Links
 from mcpgateway.demo.server import Tool
-from mcpgateway.errors import JSON, CallEnded, ClientGone, MethodNotFound, ShuttingDown
+from mcpgateway.errors import JSON, CallEnded, ClientGone, InvalidParams, MethodNotFound, ShuttingDown
 from mcpgateway.gateway import Gateway
 from mcpgateway.jsonrpc import Message, members_of, value_of
 from mcpgateway.protocol.envelope import SUBSCRIPTION_ID
@@ -184,6 +184,33 @@ def test_every_server_is_asked_for_what_is_its_own(
             assert {Target(server, str(name)) for name in own} <= set(targets.values())
 
 
+async def test_resources_and_tasks_are_looked_up_each_where_they_are_known() -> None:
+    async def reader(uri: str) -> Target:
+        await trio.lowlevel.checkpoint()
+        return Target("a", uri)
+
+    def task(id: str) -> Target:
+        if id == "over":
+            raise InvalidParams("there is no such task")
+        return Target("b", "1")
+
+    wanted: dict[str, JSON] = {"resourceSubscriptions": ["x://1"], "taskIds": ["b.1", "over"], "toolsListChanged": True}
+    assert await targeted(wanted, reader, task) == {
+        ("resourceSubscriptions", "x://1"): Target("a", "x://1"),
+        ("taskIds", "b.1"): Target("b", "1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "member"), [("resources/updated", "uri"), ("tasks", "taskId"), ("resources/list_changed", None)]
+)
+def test_news_are_about_what_the_client_calls_it(method: str, member: str | None) -> None:
+    message = jsonrpc.notification(f"notifications/{method}", {"uri": "1", "taskId": "1"})
+    expected = {"uri": "1", "taskId": "1"} | ({member: "b.1"} if member else {})
+
+    assert value_of(respelled(message, Part({}, {"1": "b.1"})).params or b"") == expected
+
+
 @given(st.lists(st.fixed_dictionaries({}, optional=dict.fromkeys(CHANGES, st.booleans())), max_size=3))
 def test_what_anybody_honours_is_honoured(acknowledged: list[dict[str, JSON]]) -> None:
     union = united((Part({}), members) for members in acknowledged)
@@ -218,7 +245,6 @@ async def test_one_acknowledgement_for_all_and_every_servers_news(autojump_clock
         "vendor.example/news": {"deep": [1]},
     }
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, wanted, Listener(), Listener()) as clients:
             (link_a, a), (link_b, b) = link_to(one), link_to(two)
             assert value_of(a.wanted(a.listening[0])) == {
@@ -252,7 +278,6 @@ async def test_one_acknowledgement_for_all_and_every_servers_news(autojump_clock
 async def test_the_catalogue_is_anew_before_the_client_is_told(autojump_clock: trio.testing.MockClock) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b")) as gateway:
-        await gateway.ready()
         await ask(space(gateway), modern(), "tools/list")
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             link, server = link_to(one)
@@ -271,7 +296,6 @@ async def test_the_catalogue_is_anew_before_the_client_is_told(autojump_clock: t
 async def test_a_server_that_ends_its_part_ends_no_others(autojump_clock: trio.testing.MockClock) -> None:
     adapters = [honours("a"), honours("b"), honours("c", Refuses)]
     async with gateway_of(*adapters) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             (link_a, a), (link_b, b) = (link_to(adapters[n]) for n in (0, 1))
             link_a.send(the_end_of(a))
@@ -291,7 +315,6 @@ async def test_a_server_that_is_lost_is_listened_to_again(autojump_clock: trio.t
     """What it would have told meanwhile nobody knows, so the client is told that everything has changed."""
     one, two = honours("a"), honours("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             one.links[-1].crash("killed")
             await trio.sleep(10)
@@ -308,7 +331,6 @@ async def test_a_server_that_is_lost_is_listened_to_again(autojump_clock: trio.t
 async def test_a_server_that_stays_away_is_tried_less_and_less_often(autojump_clock: trio.testing.MockClock) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b")) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             one.dead = True
             one.links[-1].crash("killed")
@@ -325,7 +347,6 @@ async def test_a_server_that_does_not_acknowledge_delays_the_client_for_so_long(
 ) -> None:
     one = honours("a")
     async with gateway_of(one, honours("b", NeverHonours)) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener()) as (client,):
             link, server = link_to(one)
             link.send(server.about(server.listening[0], "tools/list_changed"))
@@ -342,7 +363,6 @@ async def test_where_nothing_can_be_honoured_nothing_is_and_the_client_may_liste
     wanted: dict[str, JSON], autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a", eras={Era.MODERN}), library("b", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         async with listening(gateway, wanted, Listener()) as (client,):
             assert client.heard == [("subscriptions/acknowledged", {"notifications": {}})]
             assert not client.ended
@@ -351,7 +371,6 @@ async def test_where_nothing_can_be_honoured_nothing_is_and_the_client_may_liste
 async def test_a_client_that_goes_is_told_of_everywhere(autojump_clock: trio.testing.MockClock) -> None:
     one, two = honours("a"), honours("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         async with listening(gateway, {"toolsListChanged": True}, Listener(), Listener()) as (goes, stays):
             goes.wait.end(ClientGone("gone"))
             await settled()
@@ -366,7 +385,6 @@ async def test_a_client_that_goes_is_told_of_everywhere(autojump_clock: trio.tes
 @pytest.mark.parametrize("path", ["", "a"])
 async def test_the_end_of_the_gateway_is_a_graceful_one(path: str, autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(honours("a")) as gateway:
-        await gateway.ready()
         wait, back, ended = Wait(), Collecting(), list[Reply]()
 
         async def listen() -> None:
@@ -382,14 +400,12 @@ async def test_the_end_of_the_gateway_is_a_graceful_one(path: str, autojump_cloc
 
 async def test_legacy_clients_have_no_such_method(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(library("a"), library("b")) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound):
             await ask(space(gateway), legacy(), LISTEN, {"notifications": {}})
 
 
 async def test_listings_say_that_they_may_be_listened_to(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(honours("a"), library("b", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         offered = result(await ask(space(gateway), modern(), "server/discover"))["capabilities"]
 
         assert isinstance(offered, dict)
@@ -403,7 +419,6 @@ async def test_clients_that_listen_keep_no_call_from_a_server_whose_links_take_o
     adapter = honours("a")
     alone = InProcessServer("a", module="m:s", isolation=Isolation.EXCLUSIVE, links=Links(max=1))
     async with gateway_of(adapter, configs={"a": alone}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         listeners = [Listener() for _ in range(3)]
         for listener in listeners:
             nursery.start_soon(listener.listen, gateway, {"toolsListChanged": True})

@@ -91,7 +91,6 @@ async def test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told(
 ) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         before, missing = await listed(gateway, caller)
@@ -115,7 +114,6 @@ async def test_what_a_slow_server_listed_last_is_shown_and_its_news_are_told(
 async def test_a_late_listing_that_says_the_same_is_no_news(autojump_clock: trio.testing.MockClock) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         await listed(gateway, caller)
@@ -133,7 +131,6 @@ async def test_a_late_listing_that_says_the_same_is_no_news(autojump_clock: trio
 async def test_a_late_listing_that_never_comes_leaves_nothing_behind(autojump_clock: trio.testing.MockClock) -> None:
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         await listed(gateway, legacy())
         slow_one(slow).lags = True
         await listed(gateway, legacy())
@@ -149,7 +146,6 @@ async def test_a_server_that_is_asked_in_vain_again_and_again_is_not_waited_for_
     """And is again once it has answered a ping."""
     slow = slow_server()
     async with gateway_of(library("a"), slow, config=CONFIG) as gateway:
-        await gateway.ready()
         slow_one(slow).silent = True
         took: list[float] = []
         for _ in range(30):
@@ -179,7 +175,7 @@ async def test_a_client_is_told_when_a_server_comes_up_that_its_listing_lacked(
     """Of a server of both eras the gateway makes a modern link first, which says nothing of what legacy clients see."""
     late = library("late", eras=eras)
     late.delay = 20.0
-    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), late, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         assert caller.session is not None
         raw, _ = await space(gateway).initialize(caller, handshake(), "id")
@@ -200,7 +196,7 @@ async def test_a_client_that_gave_up_listing_is_told_when_there_is_something_to_
     """As an AI cloud whose ``call_deadline`` is shorter than a listing waits: it has no list at all."""
     late = library("late")
     late.delay = 3.0
-    async with gateway_of(library("a"), late, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), late, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         for seconds in (1.0, 4.0):  # before any link was tried, and while the second link is being made
             with trio.move_on_after(seconds) as scope:
@@ -217,7 +213,7 @@ async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
 ) -> None:
     down = library("down", eras={Era.LEGACY})
     down.dead = True
-    async with gateway_of(library("a"), down, config=CONFIG) as gateway:
+    async with gateway_of(library("a"), down, config=CONFIG, ready=False) as gateway:
         caller = session_of(gateway, space(gateway), legacy())
         _, missing = await listed(gateway, caller)
         assert list(missing) == ["down"]
@@ -234,7 +230,6 @@ async def test_a_client_is_told_when_a_server_can_be_reached_that_could_not_be(
 async def test_a_server_of_the_other_era_is_not_awaited(autojump_clock: trio.testing.MockClock) -> None:
     mirror = InProcessServer("new", module="m:s", era=EraPolicy.MIRROR)
     async with gateway_of(library("a"), library("new", eras={Era.MODERN}), configs={"new": mirror}) as gateway:
-        await gateway.ready()
         _, missing = await listed(gateway, session_of(gateway, space(gateway), legacy()))
         assert list(missing) == ["new"]
         assert [server.missed for server in gateway.servers.values()] == [False, False]

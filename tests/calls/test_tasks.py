@@ -78,7 +78,6 @@ async def make(gateway: Gateway, caller: Caller, server: str) -> str:
 async def test_what_is_asked_about_a_task_goes_to_its_server(era: Era, autojump_clock: trio.testing.MockClock) -> None:
     one, two = tasks("a"), tasks("b")
     async with gateway_of(one, two) as gateway:
-        await gateway.ready()
         caller = CALLERS[era]()
         ids = [await make(gateway, caller, server) for server in ("a", "b", "a")]
         assert ids == ["1", "b:1", "2"]
@@ -98,7 +97,6 @@ async def test_what_is_asked_about_a_task_goes_to_its_server(era: Era, autojump_
 
 async def test_a_listing_has_the_tasks_of_this_principal_and_no_others(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(tasks("a"), tasks("b")) as gateway:
-        await gateway.ready()
         stranger = Caller(Era.LEGACY, LATEST_LEGACY, Raw(b"{}"), principal="stranger")
         for server in "ab":
             await make(gateway, legacy(), server)
@@ -121,14 +119,12 @@ async def test_a_listing_has_the_tasks_of_this_principal_and_no_others(autojump_
 )
 async def test_the_eras_have_different_methods(era: Era, method: str, autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(tasks("a"), tasks("b")) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound):
             await ask(space(gateway), CALLERS[era](), method, {"taskId": "1"})
 
 
 async def test_each_era_is_offered_its_own(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(tasks("a"), tasks("b")) as gateway:
-        await gateway.ready()
         discovered = result(await ask(space(gateway), modern(), "server/discover"))["capabilities"]
         params = raw_of({"protocolVersion": LATEST_LEGACY, "capabilities": {}, "clientInfo": {"name": "t"}})
         raw, _ = await space(gateway).initialize(legacy(), params, "id")
@@ -144,7 +140,6 @@ async def test_each_era_is_offered_its_own(autojump_clock: trio.testing.MockCloc
 @pytest.mark.parametrize("era", Era)
 async def test_a_raw_namespace_passes_them_as_they_are(era: Era, autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(tasks("a")) as gateway:
-        await gateway.ready()
         caller = CALLERS[era]()
         namespace = space(gateway, "a")
         made = result(await ask(namespace, caller, "tools/call", {"name": "echo", "task": {}}))

@@ -73,7 +73,6 @@ def test_a_call_and_its_result_cross_unchanged(
 
     async def run() -> tuple[Message, Message, Reply]:
         async with gateway_of(adapter) as gateway:
-            await gateway.ready()
             message, headers = in_era(sent, era)
             reply = await space(gateway, path).serve(CALLERS[era](), message, Wait(), NoBack(), headers)
             (came,) = next(asked for link in adapter.links if (asked := host_of(link.host).asked("tools/call")))
@@ -119,7 +118,6 @@ def host_of(found: object) -> Library:
 async def test_an_unknown_method_goes_to_the_one_server(era: Era, autojump_clock: trio.testing.MockClock) -> None:
     one = Counting("a", type("a", (Scripted,), {"name": "a", "scripted": Raw(b'{"of":"a"}')}))
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         got = result(await ask(space(gateway), CALLERS[era](), "x/unknown", {"deep": [1]}))
         assert got["of"] == "a"
         for other in ("server/discover", "subscriptions/listen") if era is Era.LEGACY else ("ping", "initialize"):
@@ -127,7 +125,6 @@ async def test_an_unknown_method_goes_to_the_one_server(era: Era, autojump_clock
                 await ask(space(gateway), CALLERS[era](), other)
         assert value_of(members_of(host(one).asked("x/unknown")[0].params)["deep"]) == [1]
     async with gateway_of(one, library("b")) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound):
             await ask(space(gateway), CALLERS[era](), "x/unknown")
 
@@ -135,7 +132,6 @@ async def test_an_unknown_method_goes_to_the_one_server(era: Era, autojump_clock
 async def test_a_handshake_of_the_other_era_never_reaches_a_server(autojump_clock: trio.testing.MockClock) -> None:
     one = library("a")
     async with gateway_of(one) as gateway:
-        await gateway.ready()
         before = len(host(one).asked("initialize"))
         with pytest.raises(MethodNotFound):
             await ask(space(gateway, "a"), CALLERS[Era.MODERN](), "initialize", {"protocolVersion": "2025-11-25"})
@@ -148,7 +144,6 @@ async def test_request_state_comes_back_to_the_byte_and_is_the_servers_to_judge(
     path: str, tool: str, autojump_clock: trio.testing.MockClock
 ) -> None:
     async with gateway_of(library("a", eras={Era.MODERN})) as gateway:
-        await gateway.ready()
         caller = CALLERS[Era.MODERN](b'{"elicitation":{}}')
         asked = result(await ask(space(gateway, path), caller, "tools/call", {"name": tool, "arguments": {}}))
         assert asked["resultType"] == "input_required"

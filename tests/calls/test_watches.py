@@ -136,7 +136,6 @@ async def test_one_subscription_serves_all_who_listen_and_ends_with_the_last(
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         one, two = [await opened(gateway, namespace, EVERYTHING, id=id) for id in ("one", "two")]
         for caller in (one, two):
@@ -172,7 +171,6 @@ async def test_a_server_that_tells_nothing_is_not_listened_to(autojump_clock: tr
 
     adapter = Counting("a", Quiet, eras=MODERN_ONLY)
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         async with listening(gateway, namespace, caller):
@@ -191,7 +189,6 @@ async def test_a_server_that_sleeps_until_it_is_used_is_listened_to_from_then_on
     adapter = radio()
     lazy = StdioServer("a", command="x", era=policy)
     async with gateway_of(adapter, configs={"a": lazy}, config=Config(lazy_above=0)) as gateway:
-        await gateway.ready()
         namespace = space(gateway)
         caller = await opened(gateway, namespace)
         async with listening(gateway, namespace, caller) as stream:
@@ -213,7 +210,6 @@ async def test_where_calls_have_their_links_alone_one_of_them_is_listened_to_bes
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter, configs={"a": ALONE}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         slow = {"name": "slow", "arguments": {"name": "s"}}
@@ -248,7 +244,6 @@ async def test_a_call_given_up_takes_the_link_along_that_was_listened_to_and_not
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter, configs={"a": ALONE}) as gateway, trio.open_nursery() as nursery:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         await subscribe(namespace, caller)
@@ -284,7 +279,6 @@ async def test_a_resource_is_subscribed_to_by_another_subscription_before_the_fi
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, name)
         one, two = [await opened(gateway, namespace, id=id) for id in ("one", "two")]
         assert result(await subscribe(namespace, one)) is not None
@@ -322,7 +316,6 @@ async def test_an_update_in_the_same_breath_as_the_acknowledgement_is_heard(
             return answers
 
     async with gateway_of(Counting("a", Eager, eras=MODERN_ONLY)) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"))
         await subscribe(space(gateway, "a"), caller)
         await trio.testing.wait_all_tasks_blocked()
@@ -336,7 +329,6 @@ async def test_a_resource_that_the_server_will_not_tell_of_is_refused_and_the_ot
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         await subscribe(namespace, caller)
@@ -356,7 +348,6 @@ async def test_a_server_that_does_not_acknowledge_fails_who_subscribes_in_time(
     adapter = radio()
     short = InProcessServer("a", module="m:s", timeout=7.0)
     async with gateway_of(adapter, configs={"a": short}) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         on_air(adapter).silent = True
@@ -372,7 +363,6 @@ async def test_a_server_that_does_not_acknowledge_fails_who_subscribes_in_time(
 
 async def test_without_a_session_there_is_nothing_to_subscribe_with(autojump_clock: trio.testing.MockClock) -> None:
     async with gateway_of(radio()) as gateway:
-        await gateway.ready()
         with pytest.raises(MethodNotFound):
             await subscribe(space(gateway, "a"), legacy())
 
@@ -387,7 +377,6 @@ async def test_a_subscription_that_is_lost_is_made_again_and_all_of_it_counts_as
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         await subscribe(namespace, caller)
@@ -424,7 +413,6 @@ async def test_a_merged_namespace_says_that_something_changed_only_if_something_
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter, library("old", eras={Era.LEGACY})) as gateway:
-        await gateway.ready()
         namespace = space(gateway)
         caller = await opened(gateway, namespace)
         for method in ("tools/list", "prompts/list", "resources/list", "resources/templates/list"):
@@ -445,7 +433,6 @@ async def test_a_server_that_stays_away_is_asked_again_and_again_and_no_longer_t
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         caller = await opened(gateway, namespace)
         async with listening(gateway, namespace, caller):
@@ -469,7 +456,6 @@ async def test_another_configuration_of_the_server_is_listened_to_and_a_removed_
 ) -> None:
     adapter = radio()
     async with gateway_of(adapter, library("b")) as gateway:
-        await gateway.ready()
         namespace = space(gateway)
         caller = await opened(gateway, namespace)
         async with listening(gateway, namespace, caller):
@@ -496,7 +482,6 @@ async def test_whatever_sessions_do_at_once_is_listened_to_in_the_end_and_nothin
     chance = random.Random(seed)
     adapter = radio()
     async with gateway_of(adapter) as gateway:
-        await gateway.ready()
         namespace = space(gateway, "a")
         callers = [await opened(gateway, namespace, id=str(number)) for number in range(6)]
         wanted: dict[Caller, set[str]] = {caller: set() for caller in callers}

@@ -205,7 +205,6 @@ async def test_a_client_that_stays_away_is_told_that_it_was_too_late_until_its_s
     patient = InProcessServer("a", module="m:s", timeout=10.0)
     config = Config(listen=Listen(limits=Limits(session_idle_timeout=1000.0)))
     async with gateway_of(adapter, configs={"a": patient}, config=config) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), b'{"elicitation":{}}')
         mine = caller.session
         assert mine is not None
@@ -237,7 +236,6 @@ async def test_a_question_that_finds_no_room_is_refused_in_the_place_of_a_client
     adapter = seminar("a", {"inputRequests": {"one": FORM}})
     config = Config(listen=Listen(limits=Limits(outbox_events_per_session=1)))
     async with gateway_of(adapter, config=config) as gateway:
-        await gateway.ready()
         caller = await opened(gateway, space(gateway, "a"), b'{"elicitation":{}}')
         mine = caller.session
         assert mine is not None

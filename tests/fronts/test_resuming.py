@@ -83,6 +83,13 @@ class Place:
             await trio.testing.wait_all_tasks_blocked(0.001)
         return client
 
+    async def under_way(self, session: Session) -> tuple[Client, Frame, Frame]:
+        """A slow call that has made a step: where its stream is read, and the frames that began it and told of that."""
+        client = await self.slow(session)
+        await self.progresses(1)
+        prime, step = await read(client, 2)
+        return client, prime, step
+
     async def release(self, session: Session) -> None:
         await self.say(session, self.call(99, "release"))
 
@@ -170,9 +177,7 @@ async def test_a_call_that_nothing_precedes_is_answered_with_json_and_nothing_is
 async def test_a_client_that_loses_its_connection_gets_what_it_missed_and_the_reply_on_another(kind: str) -> None:
     async with place(kind) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        _, seen = await read(client, 2)
+        client, _, seen = await at.under_way(session)
         await client.aclose()
         await at.progresses(2)
 
@@ -191,9 +196,7 @@ async def test_a_reply_waits_for_a_client_that_is_away_and_may_be_fetched_again(
     """A client that was cut off while it fetched the reply comes with the same id as before."""
     async with place(kind) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        client, prime, _ = await at.under_way(session)
         await client.aclose()
         await at.release(session)
         await at.gateway.idle()
@@ -206,9 +209,7 @@ async def test_what_was_sent_to_a_dead_connection_comes_again_on_the_one_that_ta
     """Nobody has noticed that the first is dead: it is open, and read no more."""
     async with place(kind) as at:
         session = await at.begin()
-        dead = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(dead, 2)
+        dead, prime, _ = await at.under_way(session)
         again = await at.listen(session, id_of(prime))
         assert len(await read(again, 2)) == 2
         await at.progresses(2)
@@ -223,9 +224,7 @@ async def test_a_connection_that_is_stuck_does_not_hold_up_the_one_that_takes_it
     """It would be given up after ``write_timeout`` only."""
     async with place(kind) as at:
         session = await at.begin()
-        dead = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(dead, 2)
+        _dead, prime, _ = await at.under_way(session)
         await at.progresses(2, message="x" * 16_000_000)
         again = await at.listen(session, id_of(prime))
         await at.progresses(3)
@@ -259,9 +258,7 @@ async def test_a_question_waits_for_a_client_that_is_away_and_its_answer_brings_
 async def test_a_call_that_is_cancelled_by_a_client_that_came_back_ends_its_stream(kind: str) -> None:
     async with place(kind) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        client, prime, _ = await at.under_way(session)
         await client.aclose()
         again = await at.listen(session, id_of(prime))
         await read(again, 2)
@@ -273,9 +270,7 @@ async def test_a_call_that_is_cancelled_by_a_client_that_came_back_ends_its_stre
 async def test_the_end_of_a_session_ends_a_stream_that_was_resumed(kind: str) -> None:
     async with place(kind) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        _client, prime, _ = await at.under_way(session)
         again = await at.listen(session, id_of(prime))
         await read(again, 2)
         deleted = await (await at.gateway.dial()).ask("DELETE", session.path, headers=session.headers)
@@ -287,9 +282,7 @@ async def test_the_end_of_a_session_ends_a_stream_that_was_resumed(kind: str) ->
 async def test_a_gateway_that_shuts_down_answers_on_a_stream_that_was_resumed(kind: str) -> None:
     async with place(kind) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        _client, prime, _ = await at.under_way(session)
         again = await at.listen(session, id_of(prime))
         await read(again, 2)
         at.gateway.stop.set()
@@ -316,9 +309,7 @@ async def test_the_streams_of_two_calls_are_told_apart(kind: str) -> None:
 async def test_what_is_kept_for_a_client_has_bounds_and_the_reply_outlasts_what_came_before_it(kind: str) -> None:
     async with place(kind, Limits(outbox_events_per_session=3)) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        client, prime, _ = await at.under_way(session)
         await client.aclose()
         for step in range(2, 6):
             await at.progresses(step)
@@ -344,9 +335,7 @@ async def test_an_event_that_is_not_known_is_a_400_and_the_session_goes_on(kind:
 async def test_the_events_of_another_session_are_not_to_be_had(kind: str) -> None:
     async with place(kind) as at:
         mine, other = await at.begin(), await at.begin()
-        client = await at.slow(mine)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        client, prime, _ = await at.under_way(mine)
         await client.aclose()
         assert (await (await at.listen(other, id_of(prime))).answer()).status == 400
         stolen = {**LISTEN, **other.headers, "Mcp-Session-Id": "s.unknown", "Last-Event-ID": id_of(prime).decode()}
@@ -357,9 +346,7 @@ async def test_the_events_of_another_session_are_not_to_be_had(kind: str) -> Non
 async def test_streams_that_are_resumed_count_as_streams(kind: str) -> None:
     async with place(kind, Limits(streams=1, streams_per_address=1)) as at:
         session = await at.begin()
-        client = await at.slow(session)
-        await at.progresses(1)
-        prime, _ = await read(client, 2)
+        client, prime, _ = await at.under_way(session)
         await client.aclose()
         standing = await at.listen(session)
         await read(standing, 1)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from mcpgateway import jsonrpc
 from mcpgateway.jsonrpc import Message
@@ -528,7 +528,11 @@ class Interleaving(RuleBasedStateMachine):
         assert {id(p) for p in self.correlator.fail_all()} == {id(entry[0]) for entry in self.open.values()}
 
 
-TestInterleaving = Interleaving.TestCase
-TestInterleaving.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
+@pytest.mark.requirement("2.protocol.correlator")
+def test_no_interleaving_mixes_up_two_calls() -> None:
+    run_state_machine_as_test(
+        Interleaving,
+        settings=settings(
+            max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        ),
+    )

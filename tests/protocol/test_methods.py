@@ -12,9 +12,7 @@ from mcpgateway.protocol.methods import (
     CLIENT_CAPABILITIES,
     LISTS,
     MAY_ASK,
-    NOTIFICATIONS,
     REQUESTS,
-    SERVER_CAPABILITIES,
     TARGETS,
     http_status,
 )
@@ -28,13 +26,10 @@ def without_tasks(methods: frozenset[str]) -> set[str]:
 
 
 @pytest.mark.parametrize("era", Era)
-def test_requests_and_notifications_of_clients(era: Era) -> None:
+def test_requests_of_clients(era: Era) -> None:
     versions = VERSIONS[era]
 
     assert without_tasks(REQUESTS[era]) == {method for method, version in sdk.CLIENT_REQUESTS if version in versions}
-    assert without_tasks(NOTIFICATIONS[era]) == {
-        name for name, version in sdk.CLIENT_NOTIFICATIONS if version in versions
-    }
 
 
 def test_requests_of_servers() -> None:
@@ -52,7 +47,6 @@ def test_what_methods_are_about() -> None:
         inbound.NAME_BEARING_METHODS
     )
     assert set(TARGETS) <= REQUESTS[Era.MODERN]
-    assert set(SERVER_CAPABILITIES) <= REQUESTS[Era.LEGACY] | REQUESTS[Era.MODERN]
 
 
 @pytest.mark.parametrize("code", [*inbound.ERROR_CODE_HTTP_STATUS, -32603, -32002, 0, 1234])

@@ -220,6 +220,18 @@ def test_where_no_configuration_is_named_or_found_it_is_what_runs(
     assert sleeper.process.wait(10) == -signal.SIGTERM
 
 
+def test_a_command_that_is_interrupted_ends_as_a_shell_says_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*given: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(service._COMMANDS, "logs", interrupted)
+
+    assert service.main(["logs", "-f"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
 # ---- real processes --------------------------------------------------------------------------------------------------
 
 

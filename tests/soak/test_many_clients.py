@@ -164,7 +164,6 @@ async def virtually(seed: int) -> None:
     }
     budget = iter(range(CALLS))
     async with gateway_of(*adapters, configs=configs, config=Config()) as gateway:
-        await gateway.ready()
         async with trio.open_nursery() as players:
             for number in range(PLAYERS):
                 name, prefixes = place(number)
