@@ -22,7 +22,7 @@ import trio
 
 from mcpgateway.app import open_gateway
 from mcpgateway.config.loading import Loaded, from_value
-from mcpgateway.config.model import Config
+from mcpgateway.config.model import Config, Isolation
 from mcpgateway.config.plan import plans
 from mcpgateway.errors import ConfigError
 from mcpgateway.fronts.stdio import StdioFront
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.warning("%s", warning)
     try:
         with own_wires() as (stdin, stdout):
-            trio.run(_run, options.verbose(loaded.config, given), namespace, stdin, stdout)
+            trio.run(_run, for_one(options.verbose(loaded.config, given)), namespace, stdin, stdout)
     except BaseExceptionGroup as group:
         refused, others = group.split(ConfigError)
         if refused is None or others is not None:
@@ -161,6 +161,18 @@ def chosen(config: Config, wanted: str | None) -> str:
     if len(names) == 1:
         return next(iter(names))
     raise ConfigError([f"which namespace? --namespace has to name one; there are: {there_are}"])
+
+
+def for_one(config: Config) -> Config:
+    """The configuration for the one client that there is: servers on this machine are its own, so that what they ask
+    outside calls (a filesystem server its roots, once it is initialized) has somebody to go to."""
+    servers = {
+        name: attrs.evolve(server, isolation=Isolation.SESSION)
+        if server.local and server.isolation is Isolation.AUTO
+        else server
+        for name, server in config.servers.items()
+    }
+    return attrs.evolve(config, servers=servers)
 
 
 # ---- running ---------------------------------------------------------------------------------------------------------

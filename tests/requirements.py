@@ -167,6 +167,7 @@ FEATURES = (
         "tests/fronts/test_stdio.py::test_everything_that_was_asked_is_answered_when_the_client_says_no_more",
         "tests/runners/test_stdio.py::test_a_conversation_in_one_breath_is_answered_to_its_end",
         "tests/runners/test_stdio.py::test_nothing_but_mcp_is_on_standard_output_whatever_prints",
+        "tests/runners/test_stdio.py::test_a_server_asks_its_one_client_also_when_no_call_is_on",
     ),
     feature(
         23,

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from mcpgateway.config.loading import from_value
-from mcpgateway.config.model import Config, HttpServer
+from mcpgateway.config.model import Config, HttpServer, Isolation
 from mcpgateway.errors import ConfigError
 from runners import stdio
 from runners.processes import Process
@@ -64,6 +64,17 @@ def test_what_cannot_be_served(wanted: str | None, problem: str) -> None:
     with pytest.raises(ConfigError) as caught:
         stdio.chosen(given, wanted)
     assert caught.value.problems == [problem]
+
+
+def test_servers_on_this_machine_are_those_of_the_one_client_unless_they_say_otherwise() -> None:
+    servers = {
+        "own": {"command": "x"},
+        "said": {"command": "y", "isolation": "shared"},
+        "remote": {"url": "https://example.com/mcp"},
+    }
+    made = stdio.for_one(config(servers=servers))
+    isolation = {name: server.isolation for name, server in made.servers.items()}
+    assert isolation == {"own": Isolation.SESSION, "said": Isolation.SHARED, "remote": Isolation.AUTO}
 
 
 @pytest.mark.requirement("feature.23")
@@ -240,6 +251,7 @@ def test_nothing_but_mcp_is_on_standard_output_whatever_prints(tmp_path: Path) -
     path = os.pathsep.join([environment()["PYTHONPATH"], str(tmp_path)])
     with talk("--config", config, "--namespace", "noisy", env={"PYTHONPATH": path}, stderr=subprocess.PIPE) as it:
         it.ask(INITIALIZE)
+        it.send(notification("notifications/initialized"))
         answer = it.ask(call(1, "shout", {"text": "hi"}))
         rest, status = it.end()
         assert it.process.stderr is not None
@@ -249,6 +261,46 @@ def test_nothing_but_mcp_is_on_standard_output_whatever_prints(tmp_path: Path) -
     assert (rest, status) == ([], 0)
     for said in (b"imported\n", b"raw\n", b"from a shell\n", b"called\n"):
         assert said in errors
+
+
+@real
+@pytest.mark.requirement("feature.22")
+def test_a_server_asks_its_one_client_also_when_no_call_is_on(tmp_path: Path) -> None:
+    (tmp_path / "asking.py").write_text(
+        "import json, sys\n"
+        "def say(**message): print(json.dumps({'jsonrpc': '2.0', **message}), flush=True)\n"
+        "for line in sys.stdin:\n"
+        "    message = json.loads(line)\n"
+        "    if message.get('method') == 'initialize':\n"
+        "        say(id=message['id'], result={'protocolVersion': '2025-06-18', 'capabilities': {'tools': {}},\n"
+        "            'serverInfo': {'name': 'asking', 'version': '1'}})\n"
+        "    elif message.get('method') == 'tools/list':\n"
+        "        say(id=message['id'], result={'tools': [{'name': 'ask', 'inputSchema': {'type': 'object'}}]})\n"
+        "    elif message.get('method') == 'tools/call':\n"
+        "        say(id=message['id'], result={'content': []})\n"
+        "        say(id='beside', method='roots/list')\n"
+        "    elif message.get('id') == 'beside':\n"
+        "        text = json.dumps(message.get('result', message.get('error')))\n"
+        "        say(method='notifications/message', params={'level': 'error', 'data': text})\n"
+        "    elif 'id' in message:\n"
+        "        say(id=message['id'], error={'code': -32601, 'message': 'unknown'})\n"
+    )
+    config = written(
+        tmp_path, {"servers": {"asking": {"command": sys.executable, "args": [str(tmp_path / "asking.py")]}}}
+    )
+    roots = {"roots": [{"uri": "file:///home"}]}
+    with talk("--config", config) as it:
+        params = {"protocolVersion": LEGACY, "capabilities": {"roots": {}}, "clientInfo": {"name": "t"}}
+        it.ask(request(0, "initialize", params))
+        it.send(notification("notifications/initialized"))
+        it.send(call(1, "asking_ask"))
+        question = next(message for message in (it.receive() for _ in range(2)) if "method" in message)
+        assert question["method"] == "roots/list"
+        it.send({"jsonrpc": "2.0", "id": question["id"], "result": roots})
+        while (told := it.receive()).get("method") != "notifications/message":
+            pass
+        assert json.loads(told["params"]["data"]) == roots
+        assert it.end() == ([], 0)
 
 
 @real
