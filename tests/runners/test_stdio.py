@@ -27,7 +27,7 @@ from tests.real.gateways import ENDING, environment, gateway
 from tests.runners.held import Held, none_left
 from tests.runners.states import noted
 
-INITIALIZE = request(0, "initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t"}})
+INITIALIZE = request(0, "initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
 TWO = {"servers": {"a": {"command": "x"}, "b": {"command": "y"}}}
 
 
@@ -290,7 +290,7 @@ def test_a_server_asks_its_one_client_also_when_no_call_is_on(tmp_path: Path) ->
     )
     roots = {"roots": [{"uri": "file:///home"}]}
     with talk("--config", config) as it:
-        params = {"protocolVersion": LEGACY, "capabilities": {"roots": {}}, "clientInfo": {"name": "t"}}
+        params = {"protocolVersion": LEGACY, "capabilities": {"roots": {}}, "clientInfo": {"name": "t", "version": "1"}}
         it.ask(request(0, "initialize", params))
         it.send(notification("notifications/initialized"))
         it.send(call(1, "asking_ask"))
