@@ -27,7 +27,9 @@ from tests.real.gateways import ENDING, environment, gateway
 from tests.runners.held import Held, none_left
 from tests.runners.states import noted
 
-INITIALIZE = request(0, "initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}})
+INITIALIZE = request(
+    0, "initialize", {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+)
 TWO = {"servers": {"a": {"command": "x"}, "b": {"command": "y"}}}
 
 
