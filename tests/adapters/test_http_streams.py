@@ -314,12 +314,12 @@ def resuming(peer: Peer, reach: Reach) -> AbstractAsyncContextManager[Client]:
     return open_client(reach(), Era.LEGACY, hears=True)
 
 
-async def pass_time(clock: trio.testing.MockClock, done: trio.Event) -> None:
+async def pass_time(clock: trio.testing.MockClock, done: trio.Event, step: float = 0.05) -> None:
     """Let time pass whenever everybody waits, until ``done``."""
     while not done.is_set():
         await trio.testing.wait_all_tasks_blocked(0.001)
         if not done.is_set():
-            clock.jump(0.05)
+            clock.jump(step)
 
 
 async def resumed(client: Client, clock: trio.testing.MockClock, wait: Wait | None = None) -> Recorder:
@@ -474,7 +474,7 @@ async def test_a_stream_that_fails_is_asked_for_less_and_less_often(
     adapter.chance = lambda: 0.0
     async with open_client(adapter, Era.LEGACY, hears=True), trio.open_nursery() as nursery:
         done = trio.Event()
-        nursery.start_soon(pass_time, mock_clock, done)
+        nursery.start_soon(pass_time, mock_clock, done, 0.2)
         await peer.until_asked("GET", 6)
         done.set()
     pauses = [after - before for before, after in pairwise(times)]
